@@ -1,0 +1,2 @@
+//! The `billion` command line.
+fn main() {}
