@@ -4,3 +4,4 @@
 //! (`billion-kernels`), tasks and statistics (`billion-eval`), or where files come from (`billion-hub`).
 
 pub mod decoder;
+pub mod generate;
