@@ -1,1 +1,10 @@
-//! Billion: eval.
+//! What Billion measures and how sure it is: the statistics that turn counts into intervals and verdicts, and the
+//! clock and progress events that every measurement shares.
+//!
+//! It stores nothing and opens no sockets: results are plain serialisable values.
+
+pub mod clock;
+pub mod progress;
+pub mod stats;
+
+pub use progress::Event;
