@@ -1,0 +1,3 @@
+//! The benchmark tasks. Each owns its data format and its prompts.
+
+pub mod mmlu;

@@ -1,0 +1,60 @@
+//! MMLU (D. Hendrycks et al. 2021, arXiv 2009.03300): subjects, questions and prompts exactly as
+//! lm-evaluation-harness 0.4.13 has them in its `mmlu` group.
+
+mod data;
+mod subjects;
+
+pub use data::{MmluData, Question, SubjectData};
+pub use subjects::{GROUPS, QUICK_SUBJECTS, SUBJECTS, group_of};
+
+/// The letters of the choices, in order; a continuation is a space and a letter.
+pub const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
+
+/// The raw prompt of `question`: description, solved examples, and the question up to "Answer:".
+pub fn prompt(subject: &str, examples: &[Question], question: &Question) -> String {
+    use std::fmt::Write as _;
+
+    let mut text = format!(
+        "The following are multiple choice questions (with answers) about {}.\n\n",
+        subject.replace('_', " ")
+    );
+    for example in examples {
+        let _ = write!(text, "{} {}\n\n", body(example), LETTERS[example.answer]);
+    }
+    text + &body(question)
+}
+
+/// Question, choices and "Answer:"; only the question is stripped, as in the harness's template.
+fn body(question: &Question) -> String {
+    let [a, b, c, d] = &question.choices;
+    let stem = question.text.trim();
+    format!("{stem}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(text: &str, answer: usize) -> Question {
+        Question {
+            text: text.to_owned(),
+            choices: ["one", "two", "three", "four "].map(str::to_owned),
+            answer,
+        }
+    }
+
+    #[test]
+    fn prompt_is_the_harness_text() {
+        let got = prompt(
+            "high_school_us_history",
+            &[question(" Early?\n", 2)],
+            &question("Late?", 0),
+        );
+        assert_eq!(
+            got,
+            "The following are multiple choice questions (with answers) about high school us history.\n\n\
+             Early?\nA. one\nB. two\nC. three\nD. four \nAnswer: C\n\n\
+             Late?\nA. one\nB. two\nC. three\nD. four \nAnswer:"
+        );
+    }
+}
