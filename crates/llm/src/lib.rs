@@ -5,3 +5,4 @@
 
 pub mod decoder;
 pub mod generate;
+pub mod spec;
