@@ -528,6 +528,22 @@ pub struct Scorecard {
     pub command: String,
 }
 
+/// A scorecard in the list of scorecards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct ScorecardHead {
+    /// Number in the store.
+    pub id: u32,
+    /// When it was begun.
+    pub created_at: f64,
+    /// Size.
+    pub size: ScorecardSize,
+    /// Model ids.
+    pub models: Vec<String>,
+    /// It has every figure it was asked for.
+    pub complete: bool,
+}
+
 /// What a chart shows; the window draws it interactively, exports draw the same data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]
