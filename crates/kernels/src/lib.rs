@@ -2,6 +2,8 @@
 //!
 //! It knows matrices, rows and heads, not models, files or tokens.
 
+mod error;
 mod format;
 
+pub use error::Error;
 pub use format::Format;

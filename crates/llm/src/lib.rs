@@ -3,6 +3,16 @@
 //! This crate owns everything between a file of weights and a stream of text. It does not own SIMD arithmetic
 //! (`billion-kernels`), tasks and statistics (`billion-eval`), or where files come from (`billion-hub`).
 
+pub mod candle;
+pub mod chat_template;
+pub mod cpu;
 pub mod decoder;
+mod error;
 pub mod generate;
+pub mod load;
+pub mod models;
 pub mod spec;
+pub mod tokenizer;
+pub mod weights;
+
+pub use error::Error;

@@ -1,0 +1,1 @@
+//! The candle executor: the same decoder description on candle tensors.

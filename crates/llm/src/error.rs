@@ -1,0 +1,47 @@
+//! The one error of this crate: what was read, what was expected, what was found, and what to do next.
+
+use std::path::PathBuf;
+
+/// Why a model could not be opened, understood or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused to read a file.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is damaged, incomplete or of a kind that Billion does not read.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and what was found, with figures, and what to do next.
+        problem: String,
+    },
+    /// A tensor is missing or has another shape or format than the model's description asks for.
+    #[error("tensor {tensor}: {problem}")]
+    Tensor {
+        /// Name in the file.
+        tensor: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// The file is well-formed but describes something that Billion does not run.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The tokenizer cannot be read or does not fit the weights.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The chat template is invalid, refused the messages, or took too long.
+    #[error("chat template: {0}")]
+    ChatTemplate(String),
+    /// A matrix does not fit the kernels.
+    #[error(transparent)]
+    Kernel(#[from] billion_kernels::Error),
+    /// The tensor backend failed.
+    #[error("{0}")]
+    Backend(String),
+}

@@ -1,0 +1,1 @@
+//! Opens a model file or folder and loads it into an executor.

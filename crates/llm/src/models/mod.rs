@@ -1,0 +1,1 @@
+//! Maps a configuration and its tensor names to a decoder description; no arithmetic.

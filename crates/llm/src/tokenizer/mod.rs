@@ -1,0 +1,1 @@
+//! Tokenizers: from tokenizer.json and from a GGUF vocabulary.

@@ -1,0 +1,1 @@
+//! Memory-mapped weights: GGUF and safetensors behind one type.
