@@ -3,3 +3,13 @@
 //! The window and the command line call this crate and nothing below it.
 
 pub mod api;
+mod facade;
+pub mod reports;
+pub mod requests;
+
+pub use facade::{OpenOptions, Workbench, run_engine_worker};
+pub use reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+pub use requests::{
+    EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
+    ReplyRequest, SpeedRequest,
+};

@@ -1,0 +1,124 @@
+//! What measurements report: serialised, these are the `--json` documents of cli.md, and what the store keeps of a run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Right answers of a part of MMLU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MmluPart {
+    /// Share of right answers.
+    pub accuracy: f64,
+    /// Right answers.
+    pub correct: u32,
+    /// Questions.
+    pub total: u32,
+    /// Examples used; fewer than asked for where the subject's dev split is short. None for groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shots: Option<u32>,
+}
+
+/// `bench mmlu`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MmluReport {
+    /// Number of the stored run.
+    pub run: u32,
+    /// Model id.
+    pub model: String,
+    /// Share of right answers of all questions.
+    pub accuracy: f64,
+    /// Right answers.
+    pub correct: u32,
+    /// Questions.
+    pub total: u32,
+    /// 95 % interval of `accuracy`: Wilson's, stratified by subject.
+    pub ci95: [f64; 2],
+    /// By subject.
+    pub by_subject: BTreeMap<String, MmluPart>,
+    /// By group: stem, humanities, social_sciences, other.
+    pub by_group: BTreeMap<String, MmluPart>,
+    /// Examples before each question.
+    pub shots: u32,
+    /// Prompt tokens that were run; a shared prefix counts once.
+    pub prompt_tokens_computed: u64,
+    /// Time over all sessions of the run, loading excluded.
+    pub seconds: f64,
+}
+
+/// Repeats of one figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Median of the repeats.
+    pub median: f64,
+    /// Least repeat.
+    pub min: f64,
+    /// Greatest repeat.
+    pub max: f64,
+    /// Every repeat in the order made.
+    pub runs: Vec<f64>,
+}
+
+/// `bench speed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeedReport {
+    /// Number of the stored run.
+    pub run: u32,
+    /// Model id.
+    pub model: String,
+    /// Reading a prompt, tokens a second.
+    pub prefill_tokens_per_s: Spread,
+    /// Generating, tokens a second of all sequences together.
+    pub decode_tokens_per_s: Spread,
+    /// Median time from an empty cache to the first token of the prompt's reply.
+    pub ttft_s: f64,
+    /// Time to load the model into a fresh process.
+    pub load_s: f64,
+    /// Threads used.
+    pub threads: u32,
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens generated.
+    pub generate: u32,
+    /// Sequences that decoded together.
+    pub batch: u32,
+    /// Tokens in the cache before decoding.
+    pub depth: u32,
+}
+
+/// `bench memory`: of the engine process alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// Number of the stored run.
+    pub run: u32,
+    /// Model id.
+    pub model: String,
+    /// Bytes of the weights as held.
+    pub weights_bytes: u64,
+    /// Bytes of the KV cache of `ctx` tokens.
+    pub kv_bytes: u64,
+    /// Most resident memory since the process began, loading and a full cache included.
+    pub peak_rss_bytes: u64,
+    /// Resident memory after loading, before any token.
+    pub idle_rss_bytes: u64,
+    /// Tokens the cache was filled to.
+    pub ctx: u32,
+}
+
+/// `perplexity`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityReport {
+    /// Number of the stored run.
+    pub run: u32,
+    /// Model id.
+    pub model: String,
+    /// Tokens scored.
+    pub tokens: u64,
+    /// Mean negative log-likelihood, nats a token.
+    pub nll_mean: f64,
+    /// exp(`nll_mean`).
+    pub perplexity: f64,
+    /// Window in tokens.
+    pub ctx: u32,
+}

@@ -1,0 +1,146 @@
+//! What the command line asks for beyond the window's types, and how its engine is set up: plain data.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Message, ReplyOptions};
+
+/// Which executor runs a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Executor {
+    /// Our own kernels: fastest on a CPU.
+    #[default]
+    Cpu,
+    /// Candle tensors: the independent oracle.
+    Candle,
+}
+
+/// How the engine is set up for a piece of work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineOptions {
+    /// "cpu"; other devices are refused with what would be needed.
+    pub device: String,
+    /// Threads; none takes the person's setting, or else one a core.
+    pub threads: Option<u32>,
+    /// Longest context in tokens; none takes the model's own.
+    pub context_len: Option<u32>,
+    /// Which executor.
+    pub executor: Executor,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            device: "cpu".to_owned(),
+            threads: None,
+            context_len: None,
+            executor: Executor::Cpu,
+        }
+    }
+}
+
+/// A reply that is not stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplyRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// The conversation; a base model takes one user message and completes it.
+    pub messages: Vec<Message>,
+    /// How to answer.
+    pub options: ReplyOptions,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+/// An MMLU run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MmluRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// Solved examples before each question; none is 5 where a dev split exists, else 0.
+    pub shots: Option<u32>,
+    /// The first so many rows of each subject.
+    pub limit: Option<u32>,
+    /// Subjects; empty is all.
+    pub subjects: Vec<String>,
+    /// The official folder; none is the starter pack.
+    pub data: Option<PathBuf>,
+    /// Where to write a JSON line a question.
+    pub samples: Option<PathBuf>,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+/// A speed run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeedRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// Tokens of the prompt whose reading is timed.
+    pub prompt: u32,
+    /// Tokens whose generation is timed.
+    pub generate: u32,
+    /// Repeats of each.
+    pub repeat: u32,
+    /// Sequences that decode together.
+    pub batch: u32,
+    /// Tokens in the cache before decoding is timed.
+    pub depth: u32,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+impl Default for SpeedRequest {
+    /// llama-bench's defaults: 512 prompt tokens, 128 generated, 5 repeats, one sequence, an empty cache.
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            prompt: 512,
+            generate: 128,
+            repeat: 5,
+            batch: 1,
+            depth: 0,
+            engine: EngineOptions::default(),
+        }
+    }
+}
+
+/// A memory run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// Tokens that the cache is filled to; none is 2,048, or the model's context where that is shorter.
+    pub ctx: Option<u32>,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+/// A perplexity run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PerplexityRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// UTF-8 text file.
+    pub text: PathBuf,
+    /// Window in tokens; none is the model's context.
+    pub ctx: Option<u32>,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+/// How far a piece of work is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// What it does now.
+    pub step: String,
+    /// Units done.
+    pub done: u32,
+    /// Units in all; 0 while unknown.
+    pub total: u32,
+    /// Expected time left.
+    pub eta_s: Option<f64>,
+}
