@@ -17,8 +17,8 @@ fn main() {
         std::fs::create_dir_all("ui/dist").expect("ui/dist can be made");
         std::fs::write(page, NOT_BUILT).expect("ui/dist can be written");
     }
-    let attributes = tauri_build::Attributes::new()
-        .capabilities_path_pattern("./src-tauri/capabilities/**/*");
+    let attributes =
+        tauri_build::Attributes::new().capabilities_path_pattern("./src-tauri/capabilities/**/*");
     if let Err(error) = tauri_build::try_build(attributes) {
         panic!("{error:#}");
     }

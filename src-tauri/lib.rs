@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use billion_workbench::api::ApiError;
 use billion_workbench::{OpenOptions, Workbench};
+use specta_typescript::semantic;
 use tauri::{AppHandle, Manager, WebviewWindowBuilder};
 use tauri_plugin_dialog::{DialogExt, MessageDialogKind};
 use tauri_specta::{ErrorHandlingMode, collect_commands};
@@ -22,6 +23,8 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
         .dangerously_cast_bigints_to_number()
+        // No figure of the workbench is infinite or not a number; an absent one is an Option.
+        .semantic_types(semantic::Configuration::empty().enable_lossless_floats())
         .disable_serde_phases()
         .commands(collect_commands![
             models::list_models,

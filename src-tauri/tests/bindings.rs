@@ -9,7 +9,8 @@ fn bindings_of_the_window_are_up_to_date() {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui/src/ipc/bindings.ts");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let fresh = folder.path().join("bindings.ts");
-    let header = "// Generated from src-tauri/commands by src-tauri/tests/bindings.rs; do not edit.\n";
+    let header =
+        "// Generated from src-tauri/commands by src-tauri/tests/bindings.rs; do not edit.\n";
     billion_app::bindings()
         .export(Typescript::default().header(header), &fresh)
         .expect("the commands' types can be written as TypeScript");
