@@ -3,7 +3,7 @@
 use crate::Format;
 
 /// Why bytes cannot become a matrix, or matrices cannot be multiplied.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are not as many as the shape needs.
     #[error("a {format} matrix of {rows} x {cols} needs {expected} bytes, found {found}")]

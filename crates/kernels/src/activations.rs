@@ -1,0 +1,214 @@
+//! The left operand of every product: rows of f32, and their int8 form for quantized matrices.
+//!
+//! The int8 form has one scale in 32 numbers (`max / 127`, rounded half to even) and is laid out for kernels: panels
+//! of [`PANEL`] rows (the last one may be narrower), and in a panel all rows of a block of 32 columns side by side.
+
+use crate::scalar::blocks::{Scheme, scheme};
+use crate::{Isa, Matrix, Pool, parts::Parts};
+
+/// Rows that a kernel multiplies at once at most.
+pub(crate) const PANEL: usize = 8;
+
+/// Numbers from which it pays to wake other threads for quantizing.
+const PARALLEL_NUMBERS: usize = 1 << 15;
+
+/// Reusable buffers for the activations that matrices read: shape (rows, cols).
+#[derive(Default)]
+pub struct Activations {
+    rows: usize,
+    cols: usize,
+    f32: Vec<f32>,
+    int8: Int8,
+    has_int8: bool,
+}
+
+/// The quantized form; `width` is the rows of the panel at hand.
+#[derive(Default)]
+pub(crate) struct Int8 {
+    /// `[panel][block of 32][row of panel][32]`
+    pub q: Vec<i8>,
+    /// `[panel][block of 32][row of panel]`: value = scale * q.
+    pub scales: Vec<f32>,
+    /// `[panel][block of 32][half][row of panel]`: sums of 16 integers.
+    pub sums: Vec<i32>,
+    /// `[panel][block of 32][row of panel]`: scale * sum of 32 integers.
+    pub weighted: Vec<f32>,
+    /// What the offset of a format adds to integer dot products; one entry for each kind a reader needs.
+    pub corrections: Vec<Correction>,
+}
+
+/// `-offset * sum`, for every 16 columns or every 32.
+pub(crate) struct Correction {
+    pub offset: i32,
+    pub in_16: bool,
+    /// As `sums`, or as `scales` where sums are of 32.
+    pub values: Vec<i32>,
+}
+
+impl Activations {
+    /// Empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the shape and lends the (rows, cols) numbers for writing; they hold leftovers until written.
+    pub fn begin(&mut self, rows: usize, cols: usize) -> &mut [f32] {
+        (self.rows, self.cols) = (rows, cols);
+        self.has_int8 = false;
+        self.f32.resize(rows * cols, 0.0);
+        &mut self.f32
+    }
+
+    /// Prepares what `readers` need, once the numbers are written: the int8 form iff one of them is quantized.
+    ///
+    /// # Panics
+    /// If a reader has another number of columns.
+    pub fn finish(&mut self, isa: Isa, pool: &Pool, readers: &[&Matrix]) {
+        let mut kinds = Vec::new();
+        for matrix in readers {
+            assert_eq!(
+                matrix.cols(),
+                self.cols,
+                "activations of {} columns are read by a {} matrix of {} x {}",
+                self.cols,
+                matrix.format(),
+                matrix.rows(),
+                matrix.cols()
+            );
+            if let Some((_, offset, scheme)) = scheme(matrix.format()) {
+                self.has_int8 = true;
+                let kind = (offset, scheme == Scheme::Super16Offset);
+                if offset != 0 && !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+            }
+        }
+        if self.has_int8 {
+            self.quantize(isa, pool, &kinds);
+        }
+    }
+
+    /// The numbers, shape (rows, cols).
+    pub fn f32(&self) -> &[f32] {
+        &self.f32
+    }
+
+    /// Rows.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub const fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub(crate) fn int8(&self) -> &Int8 {
+        assert!(
+            self.has_int8,
+            "activations are read by a quantized matrix that `finish` was not told of"
+        );
+        &self.int8
+    }
+
+    fn quantize(&mut self, _isa: Isa, pool: &Pool, kinds: &[(i32, bool)]) {
+        let (rows, cols) = (self.rows, self.cols);
+        let blocks = cols / 32;
+        let x = &self.f32;
+        let int8 = &mut self.int8;
+        int8.q.resize(rows * cols, 0);
+        int8.scales.resize(rows * blocks, 0.0);
+        int8.sums.resize(rows * blocks * 2, 0);
+        int8.weighted.resize(rows * blocks, 0.0);
+        int8.corrections.resize_with(kinds.len(), || Correction {
+            offset: 0,
+            in_16: false,
+            values: Vec::new(),
+        });
+        for (correction, kind) in int8.corrections.iter_mut().zip(kinds) {
+            (correction.offset, correction.in_16) = *kind;
+            let len = rows * blocks * if kind.1 { 2 } else { 1 };
+            correction.values.resize(len, 0);
+        }
+        let q = Parts::new(&mut int8.q);
+        let scales = Parts::new(&mut int8.scales);
+        let sums = Parts::new(&mut int8.sums);
+        let weighted = Parts::new(&mut int8.weighted);
+        let corrections: Vec<_> = int8
+            .corrections
+            .iter_mut()
+            .map(|c| (c.offset, c.in_16, Parts::new(&mut c.values)))
+            .collect();
+        let panel = |panel: usize| {
+            let first = panel * PANEL;
+            let width = PANEL.min(rows - first);
+            let (start, end) = (first * blocks, (first + width) * blocks);
+            // SAFETY: parts of one panel, and each panel is visited once.
+            let (q, scales, sums, weighted) = unsafe {
+                (
+                    q.part(start * 32..end * 32),
+                    scales.part(start..end),
+                    sums.part(start * 2..end * 2),
+                    weighted.part(start..end),
+                )
+            };
+            for r in 0..width {
+                let x = &x[(first + r) * cols..][..cols];
+                for (b, x) in x.chunks_exact(32).enumerate() {
+                    let at = b * width + r;
+                    let (scale, halves) = quantize_32(x, &mut q[at * 32..at * 32 + 32]);
+                    scales[at] = scale;
+                    weighted[at] = scale * (halves[0] + halves[1]) as f32;
+                    sums[2 * b * width + r] = halves[0];
+                    sums[(2 * b + 1) * width + r] = halves[1];
+                }
+            }
+            for (offset, in_16, values) in &corrections {
+                if *in_16 {
+                    // SAFETY: as above.
+                    let values = unsafe { values.part(start * 2..end * 2) };
+                    for (v, s) in values.iter_mut().zip(&*sums) {
+                        *v = -offset * s;
+                    }
+                } else {
+                    // SAFETY: as above.
+                    let values = unsafe { values.part(start..end) };
+                    for (v, s) in values
+                        .chunks_exact_mut(width)
+                        .zip(sums.chunks_exact(2 * width))
+                    {
+                        for r in 0..width {
+                            v[r] = -offset * (s[r] + s[width + r]);
+                        }
+                    }
+                }
+            }
+        };
+        let panels = rows.div_ceil(PANEL);
+        if rows * cols < PARALLEL_NUMBERS {
+            (0..panels).for_each(panel);
+        } else {
+            pool.run(panels, &panel);
+        }
+    }
+}
+
+/// 32 numbers as integers of -127..=127, their scale and the sums of each half. NaN or infinity makes the scale so.
+#[inline(always)]
+fn quantize_32(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+    // The bits of magnitudes order as the magnitudes do, with infinity and NaN on top.
+    let top = x[..32]
+        .iter()
+        .fold(0_u32, |top, v| top.max(v.to_bits() & 0x7fff_ffff));
+    let top = f32::from_bits(top);
+    let inverse = if top == 0.0 { 0.0 } else { 127.0 / top };
+    let mut sums = [0; 2];
+    for (half, sum) in sums.iter_mut().enumerate() {
+        for i in 16 * half..16 * half + 16 {
+            let v = (x[i] * inverse).round_ties_even() as i32;
+            q[i] = v as i8;
+            *sum += v;
+        }
+    }
+    (top / 127.0, sums)
+}

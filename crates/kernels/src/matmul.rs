@@ -1,0 +1,75 @@
+//! Products of activations with any number of matrices in one run of the pool.
+//!
+//! Batch invariance: the order in which a product's terms are added depends on its row and its columns only.
+
+use crate::matrix::Layout;
+use crate::parts::Parts;
+use crate::{Activations, Isa, Matrix, Pool, scalar};
+
+/// Rows of a matrix that are computed together; every layout is padded to them.
+pub(crate) const TILE: usize = 16;
+
+/// Chunks that each thread gets on average, so that one that lost its core does not hold up the others.
+const CHUNKS_PER_THREAD: usize = 8;
+
+/// Multiply-adds below which a chunk is not worth claiming.
+const MIN_CHUNK_WORK: usize = 1 << 16;
+
+/// `y = x * W^T` for every pair: `y` has shape (x.rows, W.rows).
+///
+/// # Panics
+/// If an output has another shape, a matrix has not as many columns as `x`, or `finish` was not told of it.
+pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])]) {
+    struct Job<'a> {
+        matrix: &'a Matrix,
+        y: Parts<'a, f32>,
+        /// Tiles of the matrices before this one.
+        before: usize,
+    }
+    let mut tiles = 0;
+    let jobs: Vec<Job> = outputs
+        .iter_mut()
+        .map(|(matrix, y)| {
+            assert!(
+                matrix.cols() == x.cols() && y.len() == x.rows() * matrix.rows(),
+                "({}, {}) activations times a {} x {} matrix do not give {} numbers",
+                x.rows(),
+                x.cols(),
+                matrix.rows(),
+                matrix.cols(),
+                y.len()
+            );
+            let before = tiles;
+            tiles += matrix.rows().div_ceil(TILE);
+            Job {
+                matrix,
+                y: Parts::new(y),
+                before,
+            }
+        })
+        .collect();
+    if x.rows() == 0 || tiles == 0 {
+        return;
+    }
+    let work = tiles * TILE * x.cols() * x.rows();
+    let chunks = (work / MIN_CHUNK_WORK)
+        .clamp(1, pool.threads() * CHUNKS_PER_THREAD)
+        .min(tiles);
+    pool.run(chunks, &|chunk| {
+        let (mut tile, end) = (tiles * chunk / chunks, tiles * (chunk + 1) / chunks);
+        while tile < end {
+            let index = jobs.partition_point(|job| job.before <= tile) - 1;
+            let job = &jobs[index];
+            let last = jobs
+                .get(index + 1)
+                .map_or(tiles, |next| next.before)
+                .min(end);
+            let rows =
+                (tile - job.before) * TILE..((last - job.before) * TILE).min(job.matrix.rows());
+            match job.matrix.layout() {
+                Layout::Rows(bytes) => scalar::matmul_rows(job.matrix, bytes, x, rows, &job.y),
+            }
+            tile = last;
+        }
+    });
+}

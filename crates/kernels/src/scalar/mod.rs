@@ -1,0 +1,10 @@
+//! Plain Rust: what blocks mean, the reference quantizers, and the twin of every SIMD kernel.
+
+pub(crate) mod blocks;
+mod dequantize;
+mod matmul;
+mod quantize;
+
+pub use dequantize::dequantize;
+pub(crate) use matmul::matmul_rows;
+pub use quantize::quantize;
