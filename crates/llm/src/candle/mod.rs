@@ -1,1 +1,255 @@
 //! The candle executor: the same decoder description on candle tensors.
+//!
+//! It is the oracle of the CPU executor, the base of the CUDA and Metal ones, and what training differentiates. It owns
+//! the sequences and the KV-cache contract (`Decoder`); the arithmetic is in `model`, the caches are in `cache`. Weights
+//! are dequantized to F32, so a quantized file takes several times its size here.
+
+mod cache;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use candle_core::Device;
+
+use self::cache::KvCache;
+pub use self::model::CandleModel;
+use crate::Error;
+use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId};
+use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
+
+/// Passes of up to this many rows are computed row by row, so that each row's result depends on that row alone.
+const INVARIANT_ROWS: usize = 16;
+
+/// Rows of one sequence computed at once in larger passes; bounds the memory of the attention scores.
+const SEGMENT_ROWS: usize = 256;
+
+/// Where and with how long a context the executor runs.
+#[derive(Clone, Debug)]
+pub struct CandleOptions {
+    /// Most tokens a sequence can hold; the model's own context length if none.
+    pub context_len: Option<usize>,
+    /// Where tensors live and are computed.
+    pub device: Device,
+}
+
+impl Default for CandleOptions {
+    fn default() -> Self {
+        Self {
+            context_len: None,
+            device: Device::Cpu,
+        }
+    }
+}
+
+/// A loaded model on candle tensors.
+pub struct CandleDecoder {
+    model: CandleModel,
+    context_len: usize,
+    sequences: BTreeMap<SeqId, KvCache>,
+    next_id: u32,
+}
+
+impl CandleDecoder {
+    /// Dequantizes the weights to F32 on the device; every shape is checked against `spec`.
+    pub fn load(
+        spec: &DecoderSpec,
+        tensors: &DecoderTensors<TensorView<'_>>,
+        options: &CandleOptions,
+    ) -> Result<Self, Error> {
+        let context_len = options.context_len.unwrap_or(spec.context_len);
+        if context_len == 0 {
+            return Err(Error::Unsupported(
+                "a context of 0 tokens holds nothing; ask for at least 1".to_owned(),
+            ));
+        }
+        Ok(Self {
+            model: CandleModel::load(spec, tensors, &options.device)?,
+            context_len,
+            sequences: BTreeMap::new(),
+            next_id: 0,
+        })
+    }
+
+    /// The loaded model, for work that needs its tensors.
+    pub fn model(&self) -> &CandleModel {
+        &self.model
+    }
+
+    fn sequence(&self, seq: SeqId) -> Result<&KvCache, DecodeError> {
+        self.sequences
+            .get(&seq)
+            .ok_or_else(|| DecodeError::Invalid(format!("sequence {} is not open", seq.0)))
+    }
+
+    fn insert(&mut self, cache: KvCache) -> Result<SeqId, DecodeError> {
+        let id = SeqId(self.next_id);
+        self.next_id = self.next_id.checked_add(1).ok_or_else(|| {
+            DecodeError::Backend(format!("all {} sequence ids are used up", u32::MAX))
+        })?;
+        self.sequences.insert(id, cache);
+        Ok(id)
+    }
+
+    /// Checks a whole pass before anything is computed.
+    fn check(&self, runs: &[Run<'_>]) -> Result<(), DecodeError> {
+        let vocab_size = self.vocab_size();
+        for (i, run) in runs.iter().enumerate() {
+            let id = run.seq.0;
+            let have = self.sequence(run.seq)?.len();
+            let add = run.tokens.len();
+            if runs[..i].iter().any(|earlier| earlier.seq == run.seq) {
+                return Err(DecodeError::Invalid(format!(
+                    "sequence {id} is named twice in one pass"
+                )));
+            }
+            if add == 0 {
+                return Err(DecodeError::Invalid(format!(
+                    "no tokens for sequence {id}; a run needs at least one"
+                )));
+            }
+            if add > self.context_len - have {
+                return Err(DecodeError::ContextFull {
+                    have,
+                    add,
+                    limit: self.context_len,
+                });
+            }
+            if let Some(&token) = run.tokens.iter().find(|&&t| t as usize >= vocab_size) {
+                return Err(DecodeError::TokenOutOfRange { token, vocab_size });
+            }
+            if let Some(&index) = run.want.iter().find(|&&index| index >= add) {
+                return Err(DecodeError::Invalid(format!(
+                    "logits of token {index} are wanted, but sequence {id} gets {add} tokens"
+                )));
+            }
+            if !run.want.is_sorted_by(|a, b| a < b) {
+                return Err(DecodeError::Invalid(format!(
+                    "the wanted positions of sequence {id} are not ascending"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `run` to `cache` and its wanted logits to `logits`, `rows` rows at a time.
+    fn run(
+        model: &CandleModel,
+        cache: &mut KvCache,
+        run: &Run<'_>,
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> candle_core::Result<()> {
+        let mut want = run.want;
+        for (chunk, tokens) in run.tokens.chunks(rows).enumerate() {
+            let first = chunk * rows;
+            let hidden = model.hidden(tokens, cache.len(), &mut |layer, k, v| {
+                cache.append(layer, &k, &v)
+            })?;
+            cache.advance(tokens.len());
+            let here = want.partition_point(|&index| index < first + tokens.len());
+            let (now, later) = want.split_at(here);
+            want = later;
+            if !now.is_empty() {
+                let local: Vec<u32> = now.iter().map(|&index| (index - first) as u32).collect();
+                let wanted = model.logits(&hidden, &local)?;
+                logits.extend(wanted.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for CandleDecoder {
+    fn vocab_size(&self) -> usize {
+        self.model.spec().vocab_size
+    }
+
+    fn context_len(&self) -> usize {
+        self.context_len
+    }
+
+    fn open(&mut self) -> Result<SeqId, DecodeError> {
+        let cache = KvCache::new(self.model.spec(), self.context_len, self.model.device());
+        self.insert(cache)
+    }
+
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, DecodeError> {
+        let mut cache = self.sequence(seq)?.clone();
+        shorten(&mut cache, seq, len)?;
+        self.insert(cache)
+    }
+
+    fn len(&self, seq: SeqId) -> usize {
+        self.sequences.get(&seq).map_or(0, KvCache::len)
+    }
+
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), DecodeError> {
+        self.sequence(seq)?;
+        match self.sequences.get_mut(&seq) {
+            Some(cache) => shorten(cache, seq, len),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self, seq: SeqId) {
+        self.sequences.remove(&seq);
+    }
+
+    fn forward(&mut self, runs: &[Run<'_>]) -> Result<Logits, DecodeError> {
+        self.check(runs)?;
+        let total: usize = runs.iter().map(|run| run.tokens.len()).sum();
+        let rows = if total <= INVARIANT_ROWS {
+            1
+        } else {
+            SEGMENT_ROWS
+        };
+        let before: Vec<usize> = runs.iter().map(|run| self.len(run.seq)).collect();
+        let mut data = Vec::new();
+        let mut result = Ok(());
+        for run in runs {
+            if let Some(cache) = self.sequences.get_mut(&run.seq) {
+                result = Self::run(&self.model, cache, run, rows, &mut data);
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = result {
+            for (run, len) in runs.iter().zip(before) {
+                if let Some(cache) = self.sequences.get_mut(&run.seq) {
+                    cache.truncate(len);
+                }
+            }
+            return Err(DecodeError::Backend(error.to_string()));
+        }
+        Ok(Logits {
+            data,
+            vocab_size: self.vocab_size(),
+        })
+    }
+
+    fn kv_bytes_per_token(&self) -> usize {
+        let spec = self.model.spec();
+        2 * spec.layers * spec.kv_width() * size_of::<f32>()
+    }
+
+    fn weights_bytes(&self) -> usize {
+        self.model.weights_bytes()
+    }
+}
+
+fn shorten(cache: &mut KvCache, seq: SeqId, len: usize) -> Result<(), DecodeError> {
+    if len > cache.len() {
+        return Err(DecodeError::Invalid(format!(
+            "sequence {} holds {} tokens, fewer than the {len} to keep",
+            seq.0,
+            cache.len()
+        )));
+    }
+    cache.truncate(len);
+    Ok(())
+}

@@ -1,0 +1,504 @@
+//! The arithmetic of a `DecoderSpec` on candle tensors, in F32 and in operations that candle can differentiate.
+//!
+//! One call computes consecutive positions of one sequence; where keys and values of earlier positions come from is the
+//! caller's business (`cache`, or nothing at all when training). candle's fused `rms_norm`, `softmax_last_dim` and `rope`
+//! give no gradient and are therefore not used.
+
+use candle_core::{D, Device, Result, Tensor};
+
+use crate::Error;
+use crate::spec::{
+    DecoderSpec, DecoderTensors, LayerTensors, Linear, Mlp, Norm, NormTensors, Pairing, Residual,
+    TensorView,
+};
+
+/// Takes a layer's new keys and values, shape (kv_heads, new, head_dim), and gives those of all positions so far.
+pub type Attend<'a> = dyn FnMut(usize, Tensor, Tensor) -> Result<(Tensor, Tensor)> + 'a;
+
+/// A decoder whose weights are F32 tensors on one device.
+#[derive(Clone, Debug)]
+pub struct CandleModel {
+    spec: DecoderSpec,
+    tensors: DecoderTensors<Tensor>,
+    device: Device,
+    weights_bytes: usize,
+}
+
+impl CandleModel {
+    /// Checks the spec and every tensor's shape, and dequantizes the weights to the device.
+    pub fn load(
+        spec: &DecoderSpec,
+        tensors: &DecoderTensors<TensorView<'_>>,
+        device: &Device,
+    ) -> std::result::Result<Self, Error> {
+        check_spec(spec)?;
+        if tensors.layers.len() != spec.layers {
+            return Err(Error::Unsupported(format!(
+                "the description has {} layers, the weights {}",
+                spec.layers,
+                tensors.layers.len()
+            )));
+        }
+        let mut loader = Loader {
+            spec,
+            device,
+            bytes: 0,
+        };
+        let tensors = DecoderTensors {
+            embedding: loader.tensor(&tensors.embedding, &[spec.vocab_size, spec.hidden])?,
+            layers: tensors
+                .layers
+                .iter()
+                .map(|layer| loader.layer(layer))
+                .collect::<std::result::Result<_, _>>()?,
+            final_norm: loader.norm(&tensors.final_norm)?,
+            head: match &tensors.head {
+                Some(head) => Some(loader.tensor(head, &[spec.vocab_size, spec.hidden])?),
+                None if spec.tied_head => None,
+                None => {
+                    return Err(Error::Unsupported(
+                        "the head is neither tied to the embedding nor in the file".to_owned(),
+                    ));
+                }
+            },
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            tensors,
+            device: device.clone(),
+            weights_bytes: loader.bytes,
+        })
+    }
+
+    /// What it computes.
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    /// Its weights.
+    pub fn tensors(&self) -> &DecoderTensors<Tensor> {
+        &self.tensors
+    }
+
+    #[cfg(test)]
+    pub(super) fn tensors_mut(&mut self) -> &mut DecoderTensors<Tensor> {
+        &mut self.tensors
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of its weights.
+    pub fn weights_bytes(&self) -> usize {
+        self.weights_bytes
+    }
+
+    /// The residual stream after the last block for `tokens` at positions `start..`, shape (tokens, hidden).
+    pub fn hidden(&self, tokens: &[u32], start: usize, attend: &mut Attend<'_>) -> Result<Tensor> {
+        let ids = Tensor::new(tokens, &self.device)?;
+        let mut x = self.tensors.embedding.index_select(&ids, 0)?;
+        let place = Place::new(&self.spec, start, tokens.len(), &self.device)?;
+        for (index, layer) in self.tensors.layers.iter().enumerate() {
+            x = self.block(index, layer, &x, &place, attend)?;
+        }
+        Ok(x)
+    }
+
+    /// Next-token logits of the given rows of the residual stream, shape (rows, vocab_size).
+    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let rows = Tensor::new(rows, &self.device)?;
+        let x = self.norm(&self.tensors.final_norm, &hidden.index_select(&rows, 0)?)?;
+        let head = self
+            .tensors
+            .head
+            .as_ref()
+            .unwrap_or(&self.tensors.embedding);
+        x.matmul(&head.t()?)
+    }
+
+    /// One block on x, shape (rows, hidden).
+    fn block(
+        &self,
+        index: usize,
+        layer: &LayerTensors<Tensor>,
+        x: &Tensor,
+        place: &Place,
+        attend: &mut Attend<'_>,
+    ) -> Result<Tensor> {
+        let normed = self.norm(&layer.attention_norm, x)?;
+        let attention = self.attention(index, layer, &normed, place, attend)?;
+        match self.spec.residual {
+            Residual::Sequential => {
+                let x = (x + attention)?;
+                let normed = match &layer.mlp_norm {
+                    Some(norm) => self.norm(norm, &x)?,
+                    None => candle_core::bail!("layer {index} has no norm before its MLP"),
+                };
+                let mlp = self.mlp(layer, &normed)?;
+                x + mlp
+            }
+            Residual::Parallel => {
+                let mlp = match &layer.mlp_norm {
+                    Some(norm) => self.mlp(layer, &self.norm(norm, x)?)?,
+                    None => self.mlp(layer, &normed)?,
+                };
+                (x + attention)? + mlp
+            }
+        }
+    }
+
+    /// Causal grouped-query attention of x, shape (rows, hidden) in and out.
+    fn attention(
+        &self,
+        index: usize,
+        layer: &LayerTensors<Tensor>,
+        x: &Tensor,
+        place: &Place,
+        attend: &mut Attend<'_>,
+    ) -> Result<Tensor> {
+        let spec = &self.spec;
+        let rows = x.dim(0)?;
+        let groups = spec.heads / spec.kv_heads;
+        let q = self.heads(
+            &linear(&layer.q, x)?,
+            spec.heads,
+            layer.q_norm.as_ref(),
+            true,
+            place,
+        )?;
+        let k = self.heads(
+            &linear(&layer.k, x)?,
+            spec.kv_heads,
+            layer.k_norm.as_ref(),
+            true,
+            place,
+        )?;
+        let v = self.heads(&linear(&layer.v, x)?, spec.kv_heads, None, false, place)?;
+        let (k, v) = attend(index, k, v)?;
+        let keys = k.dim(1)?;
+
+        // Query heads of one group read the same keys: fold them into the rows of one product.
+        let q = q.reshape((spec.kv_heads, groups * rows, spec.head_dim))?;
+        let scale = 1.0 / (spec.head_dim as f64).sqrt();
+        let mut scores = (q.matmul(&k.t()?)? * scale)?;
+        if rows > 1 {
+            scores = scores
+                .reshape((spec.kv_heads, groups, rows, keys))?
+                .broadcast_add(&causal_mask(rows, keys, &self.device)?)?
+                .reshape((spec.kv_heads, groups * rows, keys))?;
+        }
+        let mixed = softmax(&scores)?
+            .matmul(&v)?
+            .reshape((spec.heads, rows, spec.head_dim))?
+            .transpose(0, 1)?
+            .reshape((rows, spec.q_width()))?;
+        linear(&layer.o, &mixed)
+    }
+
+    /// (rows, heads * head_dim) to (heads, rows, head_dim), normed and rotated where asked.
+    fn heads(
+        &self,
+        x: &Tensor,
+        heads: usize,
+        norm: Option<&Tensor>,
+        rotate: bool,
+        place: &Place,
+    ) -> Result<Tensor> {
+        let rows = x.dim(0)?;
+        let mut x = x.reshape((rows, heads, self.spec.head_dim))?;
+        if let Some(weight) = norm {
+            x = standardize(&x, self.eps())?.broadcast_mul(weight)?;
+        }
+        let x = x.transpose(0, 1)?.contiguous()?;
+        if rotate { place.rotate(&x) } else { Ok(x) }
+    }
+
+    /// The MLP of x, shape (rows, hidden) in and out.
+    fn mlp(&self, layer: &LayerTensors<Tensor>, x: &Tensor) -> Result<Tensor> {
+        let up = linear(&layer.up, x)?;
+        let inner = match (self.spec.mlp, &layer.gate) {
+            (Mlp::SwiGlu, Some(gate)) => (linear(gate, x)?.silu()? * up)?,
+            (Mlp::SwiGlu, None) => candle_core::bail!("a SwiGLU block has no gate"),
+            (Mlp::Gelu, _) => up.gelu_erf()?,
+            (Mlp::GeluTanh, _) => up.gelu()?,
+        };
+        linear(&layer.down, &inner)
+    }
+
+    fn eps(&self) -> f64 {
+        match self.spec.norm {
+            Norm::Rms { eps } | Norm::Layer { eps } => f64::from(eps),
+        }
+    }
+
+    /// The model's norm over the last dimension.
+    fn norm(&self, norm: &NormTensors<Tensor>, x: &Tensor) -> Result<Tensor> {
+        let x = match self.spec.norm {
+            Norm::Rms { .. } => {
+                let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+                x.broadcast_div(&(mean_square + self.eps())?.sqrt()?)?
+            }
+            Norm::Layer { .. } => standardize(x, self.eps())?,
+        };
+        let x = x.broadcast_mul(&norm.weight)?;
+        match &norm.bias {
+            Some(bias) => x.broadcast_add(bias),
+            None => Ok(x),
+        }
+    }
+}
+
+/// (x - mean) / sqrt(variance + eps) over the last dimension.
+fn standardize(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
+}
+
+/// x (rows, in) by the weight (out, in) and bias (out), shape (rows, out).
+fn linear(linear: &Linear<Tensor>, x: &Tensor) -> Result<Tensor> {
+    let y = x.matmul(&linear.weight.t()?)?;
+    match &linear.bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+/// Softmax over the last dimension.
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let max = x.max_keepdim(D::Minus1)?.detach();
+    let exp = x.broadcast_sub(&max)?.exp()?;
+    let sum = exp.sum_keepdim(D::Minus1)?;
+    exp.broadcast_div(&sum)
+}
+
+/// What is added to the scores of the last `rows` of `keys` positions: 0 for keys up to the row's own position, minus
+/// infinity after it. Shape (rows, keys).
+fn causal_mask(rows: usize, keys: usize, device: &Device) -> Result<Tensor> {
+    let before = keys - rows;
+    let mask: Vec<f32> = (0..rows)
+        .flat_map(|row| {
+            (0..keys).map(move |key| {
+                if key <= before + row {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
+                }
+            })
+        })
+        .collect();
+    Tensor::from_vec(mask, (rows, keys), device)
+}
+
+/// The rotations of consecutive positions.
+struct Place {
+    dims: usize,
+    pairing: Pairing,
+    /// Shape: (rows, dims / 2).
+    cos: Tensor,
+    /// Shape: (rows, dims / 2).
+    sin: Tensor,
+}
+
+impl Place {
+    fn new(spec: &DecoderSpec, start: usize, rows: usize, device: &Device) -> Result<Self> {
+        let frequencies = &spec.rotary.frequencies;
+        // Angles in F32, as the reference implementations compute them.
+        let angles: Vec<f32> = (start..start + rows)
+            .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f))
+            .collect();
+        let shape = (rows, frequencies.len());
+        let cos = angles.iter().map(|angle| angle.cos()).collect();
+        let sin = angles.iter().map(|angle| angle.sin()).collect();
+        Ok(Self {
+            dims: spec.rotary.dims,
+            pairing: spec.rotary.pairing,
+            cos: Tensor::from_vec(cos, shape, device)?,
+            sin: Tensor::from_vec(sin, shape, device)?,
+        })
+    }
+
+    /// Rotates the leading `dims` of every head; x and the result: (heads, rows, head_dim).
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        if self.dims == 0 {
+            return Ok(x.clone());
+        }
+        let (heads, rows, head_dim) = x.dims3()?;
+        let half = self.dims / 2;
+        let turned = x.narrow(2, 0, self.dims)?;
+        let rotated = match self.pairing {
+            Pairing::Halves => {
+                let (a, b) =
+                    self.turn(&turned.narrow(2, 0, half)?, &turned.narrow(2, half, half)?)?;
+                Tensor::cat(&[a, b], 2)?
+            }
+            Pairing::Interleaved => {
+                let pairs = turned.contiguous()?.reshape((heads, rows, half, 2))?;
+                let first = pairs.narrow(3, 0, 1)?.squeeze(3)?;
+                let second = pairs.narrow(3, 1, 1)?.squeeze(3)?;
+                let (a, b) = self.turn(&first, &second)?;
+                Tensor::stack(&[a, b], 3)?.reshape((heads, rows, self.dims))?
+            }
+        };
+        if self.dims == head_dim {
+            return Ok(rotated);
+        }
+        let rest = x.narrow(2, self.dims, head_dim - self.dims)?;
+        Tensor::cat(&[rotated, rest], 2)
+    }
+
+    /// Turns the pairs (a, b), each of shape (heads, rows, dims / 2).
+    fn turn(&self, a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((
+            (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?,
+            (a.broadcast_mul(&self.sin)? + b.broadcast_mul(&self.cos)?)?,
+        ))
+    }
+}
+
+fn check_spec(spec: &DecoderSpec) -> std::result::Result<(), Error> {
+    let refuse = |problem: String| Err(Error::Unsupported(problem));
+    if spec.kv_heads == 0 || spec.heads == 0 || !spec.heads.is_multiple_of(spec.kv_heads) {
+        return refuse(format!(
+            "{} query heads cannot share {} key heads",
+            spec.heads, spec.kv_heads
+        ));
+    }
+    if spec.head_dim == 0 || spec.hidden == 0 || spec.vocab_size == 0 || spec.ffn == 0 {
+        return refuse(format!(
+            "a decoder with head_dim {}, hidden {}, ffn {} and {} tokens computes nothing",
+            spec.head_dim, spec.hidden, spec.ffn, spec.vocab_size
+        ));
+    }
+    let rotary = &spec.rotary;
+    if rotary.dims > spec.head_dim
+        || !rotary.dims.is_multiple_of(2)
+        || rotary.frequencies.len() != rotary.dims / 2
+    {
+        return refuse(format!(
+            "{} rotary dimensions with {} frequencies do not fit heads of {}",
+            rotary.dims,
+            rotary.frequencies.len(),
+            spec.head_dim
+        ));
+    }
+    Ok(())
+}
+
+/// Turns views into tensors and counts their bytes.
+struct Loader<'a> {
+    spec: &'a DecoderSpec,
+    device: &'a Device,
+    bytes: usize,
+}
+
+impl Loader<'_> {
+    fn layer(
+        &mut self,
+        layer: &LayerTensors<TensorView<'_>>,
+    ) -> std::result::Result<LayerTensors<Tensor>, Error> {
+        let spec = self.spec;
+        let (hidden, q, kv) = (spec.hidden, spec.q_width(), spec.kv_width());
+        if spec.residual == Residual::Sequential && layer.mlp_norm.is_none() {
+            return Err(absent(
+                &layer.attention_norm.weight,
+                "a norm before the MLP",
+            ));
+        }
+        if spec.mlp == Mlp::SwiGlu && layer.gate.is_none() {
+            return Err(absent(&layer.up.weight, "the gate of a SwiGLU MLP"));
+        }
+        if spec.qk_norm && (layer.q_norm.is_none() || layer.k_norm.is_none()) {
+            return Err(absent(&layer.q.weight, "the norms of queries and keys"));
+        }
+        Ok(LayerTensors {
+            attention_norm: self.norm(&layer.attention_norm)?,
+            q: self.linear(&layer.q, q, hidden)?,
+            k: self.linear(&layer.k, kv, hidden)?,
+            v: self.linear(&layer.v, kv, hidden)?,
+            o: self.linear(&layer.o, hidden, q)?,
+            q_norm: self.optional(layer.q_norm.as_ref(), &[spec.heads, spec.head_dim])?,
+            k_norm: self.optional(layer.k_norm.as_ref(), &[spec.kv_heads, spec.head_dim])?,
+            mlp_norm: match &layer.mlp_norm {
+                Some(norm) => Some(self.norm(norm)?),
+                None => None,
+            },
+            gate: match &layer.gate {
+                Some(gate) => Some(self.linear(gate, spec.ffn, hidden)?),
+                None => None,
+            },
+            up: self.linear(&layer.up, spec.ffn, hidden)?,
+            down: self.linear(&layer.down, hidden, spec.ffn)?,
+        })
+    }
+
+    fn norm(
+        &mut self,
+        norm: &NormTensors<TensorView<'_>>,
+    ) -> std::result::Result<NormTensors<Tensor>, Error> {
+        let shape = [self.spec.hidden];
+        Ok(NormTensors {
+            weight: self.tensor(&norm.weight, &shape)?,
+            bias: self.optional(norm.bias.as_ref(), &shape)?,
+        })
+    }
+
+    fn linear(
+        &mut self,
+        linear: &Linear<TensorView<'_>>,
+        rows: usize,
+        cols: usize,
+    ) -> std::result::Result<Linear<Tensor>, Error> {
+        Ok(Linear {
+            weight: self.tensor(&linear.weight, &[rows, cols])?,
+            bias: self.optional(linear.bias.as_ref(), &[rows])?,
+        })
+    }
+
+    fn optional(
+        &mut self,
+        view: Option<&TensorView<'_>>,
+        shape: &[usize],
+    ) -> std::result::Result<Option<Tensor>, Error> {
+        view.map(|view| self.tensor(view, shape)).transpose()
+    }
+
+    fn tensor(
+        &mut self,
+        view: &TensorView<'_>,
+        shape: &[usize],
+    ) -> std::result::Result<Tensor, Error> {
+        let refuse = |problem: String| Error::Tensor {
+            tensor: view.name.clone(),
+            problem,
+        };
+        if view.shape != shape {
+            return Err(refuse(format!(
+                "expected shape {shape:?}, found {:?}",
+                view.shape
+            )));
+        }
+        let elements: usize = shape.iter().product();
+        let (block, block_bytes) = (view.format.block_elems(), view.format.block_bytes());
+        if !elements.is_multiple_of(block) || view.bytes.len() != elements / block * block_bytes {
+            return Err(refuse(format!(
+                "{} bytes do not hold {elements} numbers of format {}",
+                view.bytes.len(),
+                view.format
+            )));
+        }
+        let mut values = vec![0.0_f32; elements];
+        billion_kernels::dequantize(view.format, &view.bytes, &mut values);
+        self.bytes += elements * size_of::<f32>();
+        Tensor::from_vec(values, shape, self.device).map_err(|error| refuse(error.to_string()))
+    }
+}
+
+fn absent(near: &TensorView<'_>, what: &str) -> Error {
+    Error::Tensor {
+        tensor: near.name.clone(),
+        problem: format!("the file has no tensors for {what}"),
+    }
+}
