@@ -4,7 +4,7 @@
 //! of [`PANEL`] rows (the last one may be narrower), and in a panel all rows of a block of 32 columns side by side.
 
 use crate::scalar::blocks::{Scheme, scheme};
-use crate::{Isa, Matrix, Pool, parts::Parts};
+use crate::{Isa, Matrix, Pool, parts::Parts, simd};
 
 /// Rows that a kernel multiplies at once at most.
 pub(crate) const PANEL: usize = 8;
@@ -111,7 +111,7 @@ impl Activations {
         &self.int8
     }
 
-    fn quantize(&mut self, _isa: Isa, pool: &Pool, kinds: &[(i32, bool)]) {
+    fn quantize(&mut self, isa: Isa, pool: &Pool, kinds: &[(i32, bool)]) {
         let (rows, cols) = (self.rows, self.cols);
         let blocks = cols / 32;
         let x = &self.f32;
@@ -152,23 +152,25 @@ impl Activations {
                     weighted.part(start..end),
                 )
             };
-            for r in 0..width {
-                let x = &x[(first + r) * cols..][..cols];
-                for (b, x) in x.chunks_exact(32).enumerate() {
-                    let at = b * width + r;
-                    let (scale, halves) = quantize_32(x, &mut q[at * 32..at * 32 + 32]);
-                    scales[at] = scale;
-                    weighted[at] = scale * (halves[0] + halves[1]) as f32;
-                    sums[2 * b * width + r] = halves[0];
-                    sums[(2 * b + 1) * width + r] = halves[1];
+            simd::vectorized(isa, || {
+                for r in 0..width {
+                    let x = &x[(first + r) * cols..][..cols];
+                    for (b, x) in x.as_chunks().0.iter().enumerate() {
+                        let at = b * width + r;
+                        let (scale, halves) = quantize_32(x, &mut q.as_chunks_mut().0[at]);
+                        scales[at] = scale;
+                        weighted[at] = scale * halves[0].wrapping_add(halves[1]) as f32;
+                        sums[2 * b * width + r] = halves[0];
+                        sums[(2 * b + 1) * width + r] = halves[1];
+                    }
                 }
-            }
+            });
             for (offset, in_16, values) in &corrections {
                 if *in_16 {
                     // SAFETY: as above.
                     let values = unsafe { values.part(start * 2..end * 2) };
                     for (v, s) in values.iter_mut().zip(&*sums) {
-                        *v = -offset * s;
+                        *v = s.wrapping_mul(-offset);
                     }
                 } else {
                     // SAFETY: as above.
@@ -178,7 +180,7 @@ impl Activations {
                         .zip(sums.chunks_exact(2 * width))
                     {
                         for r in 0..width {
-                            v[r] = -offset * (s[r] + s[width + r]);
+                            v[r] = s[r].wrapping_add(s[width + r]).wrapping_mul(-offset);
                         }
                     }
                 }
@@ -193,22 +195,29 @@ impl Activations {
     }
 }
 
-/// 32 numbers as integers of -127..=127, their scale and the sums of each half. NaN or infinity makes the scale so.
+/// 32 numbers as integers of -127..=127, their scale and the sums of each half.
+///
+/// NaN or infinity makes the scale so, and the integers meaningless; numbers too small for a scale become zero.
 #[inline(always)]
-fn quantize_32(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    /// Added to a small number and taken off again it leaves the nearest integer (ties to even) in the low bits.
+    const ROUND: f32 = 12_582_912.0;
     // The bits of magnitudes order as the magnitudes do, with infinity and NaN on top.
-    let top = x[..32]
+    let top = x
         .iter()
         .fold(0_u32, |top, v| top.max(v.to_bits() & 0x7fff_ffff));
     let top = f32::from_bits(top);
-    let inverse = if top == 0.0 { 0.0 } else { 127.0 / top };
-    let mut sums = [0; 2];
-    for (half, sum) in sums.iter_mut().enumerate() {
-        for i in 16 * half..16 * half + 16 {
-            let v = (x[i] * inverse).round_ties_even() as i32;
-            q[i] = v as i8;
-            *sum += v;
-        }
+    let inverse = if top < f32::MIN_POSITIVE * 128.0 {
+        0.0
+    } else {
+        127.0 / top
+    };
+    let mut v = [0_i32; 32];
+    for i in 0..32 {
+        let rounded = (x[i] * inverse + ROUND).to_bits();
+        v[i] = rounded.wrapping_sub(ROUND.to_bits()) as i32;
+        q[i] = v[i] as i8;
     }
-    (top / 127.0, sums)
+    let sum = |v: &[i32]| v.iter().fold(0_i32, |sum, v| sum.wrapping_add(*v));
+    (top / 127.0, [sum(&v[..16]), sum(&v[16..])])
 }

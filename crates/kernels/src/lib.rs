@@ -3,7 +3,9 @@
 //! It knows matrices, rows and heads, not models, files or tokens.
 
 mod activations;
+mod buffer;
 mod error;
+mod floats;
 mod format;
 mod isa;
 mod matmul;
@@ -11,6 +13,11 @@ mod matrix;
 mod parts;
 mod pool;
 mod scalar;
+mod simd;
+mod tile_product;
+mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 pub use activations::Activations;
 pub use error::Error;

@@ -4,10 +4,8 @@
 
 use crate::matrix::Layout;
 use crate::parts::Parts;
-use crate::{Activations, Isa, Matrix, Pool, scalar};
-
-/// Rows of a matrix that are computed together; every layout is padded to them.
-pub(crate) const TILE: usize = 16;
+use crate::tiles::TILE;
+use crate::{Activations, Isa, Matrix, Pool, scalar, tile_product};
 
 /// Chunks that each thread gets on average, so that one that lost its core does not hold up the others.
 const CHUNKS_PER_THREAD: usize = 8;
@@ -64,10 +62,19 @@ pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, 
                 .get(index + 1)
                 .map_or(tiles, |next| next.before)
                 .min(end);
-            let rows =
-                (tile - job.before) * TILE..((last - job.before) * TILE).min(job.matrix.rows());
-            match job.matrix.layout() {
-                Layout::Rows(bytes) => scalar::matmul_rows(job.matrix, bytes, x, rows, &job.y),
+            let range = tile - job.before..last - job.before;
+            let (matrix, rows) = (job.matrix, job.matrix.rows());
+            match matrix.layout() {
+                Layout::Rows(bytes) => {
+                    let range = range.start * TILE..(range.end * TILE).min(rows);
+                    scalar::matmul_rows(matrix, bytes, x, range, &job.y);
+                }
+                Layout::Tiles(tiles) => {
+                    tile_product::quantized(matrix.isa(), tiles, rows, x, range, &job.y);
+                }
+                Layout::Floats(tiles) => {
+                    tile_product::floats(matrix.isa(), tiles, rows, x, range, &job.y);
+                }
             }
             tile = last;
         }

@@ -7,6 +7,7 @@ use half::f16;
 
 /// A block's numbers taken apart. Element `i` belongs to group `i / 16` and is worth
 /// `scale(group) * (q[i] - offset) - min(group)`; see [`Block::value`].
+#[derive(Clone)]
 pub(crate) struct Block {
     /// Unsigned integers; `elems` of them are used.
     pub q: [u8; 256],

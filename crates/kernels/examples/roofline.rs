@@ -1,0 +1,119 @@
+//! How near the kernels come to the machine: for each format and thread count the bytes a second of a product with one
+//! row (bound by memory) and the operations a second with many rows (bound by arithmetic), beside a plain read of the
+//! same size.
+//!
+//! `cargo run --release -p billion-kernels --example roofline [-- FORMAT...]`
+
+use billion_kernels::{Activations, Format, Isa, Matrix, Pool, matmul, quantize};
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Shape of a feed-forward matrix of a 1.1B Llama.
+const COLS: usize = 2048;
+const ROWS: usize = 5632;
+
+/// Copies of the matrix, so that one row's product reads more than any cache holds.
+const COPIES: usize = 12;
+
+/// Time each figure is measured for; the best pass counts, since other programs only slow it down.
+const MEASURE: Duration = Duration::from_millis(250);
+
+/// Seconds: of this thread's own work where it works alone, so that other programs do not count; else of the clock.
+#[cfg(unix)]
+fn seconds(alone: bool) -> f64 {
+    let clock = if alone {
+        libc::CLOCK_THREAD_CPUTIME_ID
+    } else {
+        libc::CLOCK_MONOTONIC
+    };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writing.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+#[cfg(not(unix))]
+fn seconds(_alone: bool) -> f64 {
+    use std::sync::LazyLock;
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_secs_f64()
+}
+
+fn best(alone: bool, mut pass: impl FnMut()) -> f64 {
+    pass();
+    let (start, mut best) = (Instant::now(), f64::INFINITY);
+    while start.elapsed() < MEASURE {
+        let pass_start = seconds(alone);
+        pass();
+        best = best.min(seconds(alone) - pass_start);
+    }
+    best
+}
+
+fn main() {
+    let isa = Isa::detect();
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    println!("{}; {ROWS} x {COLS}, {COPIES} copies", isa.name());
+    println!("format threads  pack GB/s  read GB/s  M=1 GB/s  M=8 GOP/s  M=128 GOP/s  M=512 GOP/s");
+    for format in Format::ALL {
+        if !asked.is_empty() && !asked.iter().any(|name| name == format.name()) {
+            continue;
+        }
+        let w: Vec<f32> = (0..COLS * ROWS)
+            .map(|i| ((i * 7919) % 8191) as f32 / 4096.0 - 1.0)
+            .collect();
+        let mut bytes = vec![0; format.row_bytes(w.len()).expect("whole blocks")];
+        quantize(format, &w, &mut bytes);
+        for threads in [1, 2] {
+            let pool = Pool::new(threads);
+            let start = seconds(threads == 1);
+            let matrices: Vec<Matrix> = (0..COPIES)
+                .map(|_| {
+                    Matrix::pack(isa, &pool, format, ROWS, COLS, &bytes).expect("a valid shape")
+                })
+                .collect();
+            let pack = (bytes.len() * COPIES) as f64 / (seconds(threads == 1) - start);
+            let resident: usize = matrices.iter().map(Matrix::bytes).sum();
+            let plain = vec![1_u64; resident / 8];
+            let read = best(threads == 1, || {
+                let sums = Mutex::new(0_u64);
+                pool.run(64, &|chunk| {
+                    let len = plain.len() / 64;
+                    let sum = plain[chunk * len..(chunk + 1) * len]
+                        .iter()
+                        .fold(0, |a, b| a ^ b);
+                    *sums.lock().expect("no panic") ^= sum;
+                });
+                black_box(sums.into_inner().expect("no panic"));
+            });
+            let mut x = Activations::new();
+            let mut y = vec![0.0; 512 * ROWS];
+            let mut product = |rows: usize, copies: usize| {
+                x.begin(rows, COLS).fill(0.5);
+                x.finish(isa, &pool, &[&matrices[0]]);
+                best(threads == 1, || {
+                    for matrix in &matrices[..copies] {
+                        matmul(isa, &pool, &x, &mut [(matrix, &mut y[..rows * ROWS])]);
+                    }
+                })
+            };
+            let one = product(1, COPIES);
+            let gops = |rows: usize, seconds: f64| (2 * rows * ROWS * COLS) as f64 / seconds / 1e9;
+            let (m8, m128, m512) = (product(8, 1), product(128, 1), product(512, 1));
+            println!(
+                "{:6} {threads:7} {:10.1} {:10.1} {:9.1} {:10.0} {:12.0} {:12.0}",
+                format.name(),
+                pack / 1e9,
+                resident as f64 / read / 1e9,
+                resident as f64 / one / 1e9,
+                gops(8, m8),
+                gops(128, m128),
+                gops(512, m512)
+            );
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Which kernels an [`Isa`] has; the only place that names the instruction sets' files.
+//!
+//! Where there is no SIMD (other machines, `BILLION_ISA=scalar`) matrices are not packed into tiles, and none of the
+//! kernels is asked for.
+
+use crate::activations::PANEL;
+use crate::isa::Level;
+use crate::scalar::blocks::Scheme;
+use crate::tile_product::{FloatKernel, QuantKernel};
+use crate::tiles::{TileParts, Tiles};
+use crate::{Format, Isa};
+
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64::{avx2, avx512};
+
+/// Whether matrices are packed into tiles; if not, they stay as in the file for plain Rust.
+pub(crate) fn has_tiles(isa: Isa) -> bool {
+    isa.level() != Level::Scalar
+}
+
+/// Packs the rows of one tile.
+pub(crate) fn pack_tile(isa: Isa, tiles: &Tiles, source: &[u8], parts: TileParts<'_>) {
+    match isa.level() {
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::pack(tiles, source, parts) },
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::pack(tiles, source, parts) },
+        _ => crate::tiles::pack_tile(tiles, source, parts),
+    }
+}
+
+/// The kernels of a quantized format, by rows of the panel.
+pub(crate) fn quant_kernels(isa: Isa, bits: usize, scheme: Scheme) -> [QuantKernel; PANEL] {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::quant_kernels(bits, scheme),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::quant_kernels(bits, scheme),
+        level => unreachable!("{level:?} has no tiles ({bits} bits, {scheme:?})"),
+    }
+}
+
+/// The kernels of a float format, by rows of the panel.
+pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::float_kernels(format),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::float_kernels(format),
+        level => unreachable!("{level:?} has no tiles of {format}"),
+    }
+}
+
+/// Compiles `work` for the instruction set, so that plain loops in it become wide ones.
+#[inline]
+pub(crate) fn vectorized<R>(isa: Isa, work: impl FnOnce() -> R) -> R {
+    match isa.level() {
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::vectorized(work) },
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::vectorized(work) },
+        _ => work(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Products over tiles, the same for every SIMD instruction set: which tiles meet which panels, in which order.
+//!
+//! A kernel multiplies one tile by one panel; its sums run over columns in one fixed order, so a result does not depend
+//! on the batch.
+
+use crate::activations::PANEL;
+use crate::floats::FloatTiles;
+use crate::parts::Parts;
+use crate::scalar::blocks::Scheme;
+use crate::tiles::{TILE, Tiles, scale_bytes, super_bytes};
+use crate::{Activations, Isa};
+use std::ops::Range;
+
+/// Activation bytes that stay in the second-level cache while the tiles of a chunk pass by.
+const GROUP_BYTES: usize = 256 << 10;
+
+/// Results of a kernel: for each row of the panel the 16 outputs of the tile.
+pub(crate) type Outputs = [[f32; TILE]; PANEL];
+
+/// One tile of quantized weights and one panel of int8 activations.
+pub(crate) struct QuantOperands {
+    pub blocks: usize,
+    pub quants: *const u8,
+    pub scales: *const u8,
+    pub supers: *const u8,
+    pub x: *const i8,
+    pub x_scales: *const f32,
+    pub x_sums: *const i32,
+    pub x_weighted: *const f32,
+    /// Dangling where the format has no offset.
+    pub x_corrections: *const i32,
+}
+
+/// One tile of float weights and one panel of f32 activations, whose rows are `cols` apart.
+pub(crate) struct FloatOperands {
+    pub cols: usize,
+    pub numbers: *const u8,
+    pub x: *const f32,
+}
+
+/// A kernel for one number of rows of a panel.
+///
+/// Safety: the CPU must have the kernel's instructions, and the pointers must cover a whole tile and panel.
+pub(crate) type QuantKernel = unsafe fn(&QuantOperands, &mut Outputs);
+/// As [`QuantKernel`], for floats.
+pub(crate) type FloatKernel = unsafe fn(&FloatOperands, &mut Outputs);
+
+/// Tiles `tiles` times all rows of `x`; `y`: (x.rows, rows).
+pub(crate) fn quantized(
+    isa: Isa,
+    matrix: &Tiles,
+    rows: usize,
+    x: &Activations,
+    tiles: Range<usize>,
+    y: &Parts<'_, f32>,
+) {
+    let kernels = crate::simd::quant_kernels(isa, matrix.bits, matrix.scheme);
+    let int8 = x.int8();
+    let blocks = matrix.blocks;
+    let in_16 = matrix.scheme == Scheme::Super16Offset;
+    let corrections = int8
+        .corrections
+        .iter()
+        .find(|c| c.offset == matrix.offset && c.in_16 == in_16);
+    assert!(
+        corrections.is_some() || matrix.offset == 0,
+        "`finish` was not told of a matrix of this format"
+    );
+    let (q_len, s_len, p_len) = (
+        blocks * matrix.bits * 64,
+        blocks * scale_bytes(matrix.scheme),
+        blocks / 8 * super_bytes(matrix.scheme),
+    );
+    let step = if in_16 { 2 } else { 1 };
+    each_pair(x.rows(), blocks * 32, tiles, |tile, first, width| {
+        let at = first * blocks;
+        let operands = QuantOperands {
+            blocks,
+            quants: matrix.quants[tile * q_len..(tile + 1) * q_len].as_ptr(),
+            scales: matrix.scales[tile * s_len..(tile + 1) * s_len].as_ptr(),
+            supers: matrix.supers[tile * p_len..(tile + 1) * p_len].as_ptr(),
+            x: int8.q[at * 32..(at + width * blocks) * 32].as_ptr(),
+            x_scales: int8.scales[at..at + width * blocks].as_ptr(),
+            x_sums: int8.sums[2 * at..2 * (at + width * blocks)].as_ptr(),
+            x_weighted: int8.weighted[at..at + width * blocks].as_ptr(),
+            x_corrections: corrections.map_or(std::ptr::null(), |c| {
+                c.values[step * at..step * (at + width * blocks)].as_ptr()
+            }),
+        };
+        let mut out: Outputs = [[0.0; TILE]; PANEL];
+        // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
+        unsafe { kernels[width - 1](&operands, &mut out) };
+        store(&out[..width], first, tile, rows, y);
+    });
+}
+
+/// As [`quantized`], for floats.
+pub(crate) fn floats(
+    isa: Isa,
+    matrix: &FloatTiles,
+    rows: usize,
+    x: &Activations,
+    tiles: Range<usize>,
+    y: &Parts<'_, f32>,
+) {
+    let kernels = crate::simd::float_kernels(isa, matrix.format);
+    let cols = x.cols();
+    let len = matrix.pairs * 32 * matrix.format.block_bytes();
+    each_pair(x.rows(), cols * 4, tiles, |tile, first, width| {
+        let operands = FloatOperands {
+            cols,
+            numbers: matrix.numbers[tile * len..(tile + 1) * len].as_ptr(),
+            x: x.f32()[first * cols..(first + width) * cols].as_ptr(),
+        };
+        let mut out: Outputs = [[0.0; TILE]; PANEL];
+        // SAFETY: as in `quantized`.
+        unsafe { kernels[width - 1](&operands, &mut out) };
+        store(&out[..width], first, tile, rows, y);
+    });
+}
+
+/// Visits (tile, first row of a panel, its width), a group of panels at a time so that the group stays in cache.
+fn each_pair(
+    x_rows: usize,
+    x_row_bytes: usize,
+    tiles: Range<usize>,
+    visit: impl Fn(usize, usize, usize),
+) {
+    let group = (GROUP_BYTES / (x_row_bytes * PANEL).max(1)).max(1) * PANEL;
+    for group_start in (0..x_rows).step_by(group) {
+        let group_end = (group_start + group).min(x_rows);
+        for tile in tiles.clone() {
+            for first in (group_start..group_end).step_by(PANEL) {
+                visit(tile, first, PANEL.min(group_end - first));
+            }
+        }
+    }
+}
+
+fn store(out: &[[f32; TILE]], first: usize, tile: usize, rows: usize, y: &Parts<'_, f32>) {
+    let start = tile * TILE;
+    let width = TILE.min(rows - start);
+    for (m, out) in out.iter().enumerate() {
+        let at = (first + m) * rows + start;
+        // SAFETY: a tile belongs to one chunk, and each of its rows is stored once.
+        let place = unsafe { y.part(at..at + width) };
+        place.copy_from_slice(&out[..width]);
+    }
+}
