@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use billion_llm::decoder::DecodeError;
+
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,4 +25,29 @@ pub enum Error {
         /// What was expected and what was found.
         problem: String,
     },
+    /// An option asks for what cannot be measured.
+    #[error("{0}")]
+    Options(String),
+    /// The tokenizer refused a text.
+    #[error("cannot encode {what}: {problem}")]
+    Text {
+        /// Which text.
+        what: String,
+        /// What the tokenizer said.
+        problem: String,
+    },
+    /// The model gave something that is not a number.
+    #[error(
+        "the model's logits for {0} are not numbers: the weights are damaged or the numbers overflowed"
+    )]
+    NotANumber(String),
+    /// A reading that cannot be true, so no figure is made of it.
+    #[error("{0}")]
+    Implausible(String),
+    /// The receiver of the events broke off; what it was told is all there is.
+    #[error("cancelled")]
+    Cancelled,
+    /// The decoder failed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
 }

@@ -1,3 +1,4 @@
-//! The benchmark tasks. Each owns its data format and its prompts.
+//! The benchmark tasks. Each owns its data format, its prompts and its driver.
 
 pub mod mmlu;
+pub mod perplexity;

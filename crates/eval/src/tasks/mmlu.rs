@@ -2,9 +2,17 @@
 //! lm-evaluation-harness 0.4.13 has them in its `mmlu` group.
 
 mod data;
+mod outcome;
+mod plan;
+mod run;
 mod subjects;
+#[cfg(test)]
+mod tests;
 
 pub use data::{MmluData, Question, SubjectData};
+pub use outcome::{Outcome, Sample, Score};
+pub use plan::{DEFAULT_SHOTS, SubjectPlan, plan};
+pub use run::{MmluOptions, run};
 pub use subjects::{GROUPS, QUICK_SUBJECTS, SUBJECTS, group_of};
 
 /// The letters of the choices, in order; a continuation is a space and a letter.
@@ -29,32 +37,4 @@ fn body(question: &Question) -> String {
     let [a, b, c, d] = &question.choices;
     let stem = question.text.trim();
     format!("{stem}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn question(text: &str, answer: usize) -> Question {
-        Question {
-            text: text.to_owned(),
-            choices: ["one", "two", "three", "four "].map(str::to_owned),
-            answer,
-        }
-    }
-
-    #[test]
-    fn prompt_is_the_harness_text() {
-        let got = prompt(
-            "high_school_us_history",
-            &[question(" Early?\n", 2)],
-            &question("Late?", 0),
-        );
-        assert_eq!(
-            got,
-            "The following are multiple choice questions (with answers) about high school us history.\n\n\
-             Early?\nA. one\nB. two\nC. three\nD. four \nAnswer: C\n\n\
-             Late?\nA. one\nB. two\nC. three\nD. four \nAnswer:"
-        );
-    }
 }
