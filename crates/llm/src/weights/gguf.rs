@@ -203,8 +203,9 @@ impl<'a> Reader<'a> {
         let left = (self.bytes.len() - self.at) as u64;
         if count > left / min_bytes {
             return Err(format!(
-                "the file is truncated or damaged: a {what} count of {count} takes at least {min_bytes} bytes each, and \
-                 {left} bytes follow; download it again"
+                "the file is truncated or damaged: a {what} count of {count} takes at least {min_bytes} bytes each, but \
+                 {left} bytes follow and the file has {}; download it again",
+                self.bytes.len()
             ));
         }
         Ok(count)
