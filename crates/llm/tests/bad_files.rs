@@ -443,7 +443,7 @@ fn configurations_out_of_range_or_at_odds() {
 #[test]
 fn missing_and_misshapen_tensors_are_named() {
     let folder = with_config("llama3", |config| {
-        config["tie_word_embeddings"] = false.into()
+        config["tie_word_embeddings"] = false.into();
     });
     refused_with(
         folder.path(),

@@ -252,6 +252,10 @@ fn best(candidates: &[Candidate]) -> u32 {
         .map_or(0, |candidate| candidate.token)
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "sorting calls it with references"
+)]
 fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
