@@ -1,0 +1,61 @@
+// What happens in a chat, in words.
+import type { ModelEntry, Reply } from "../../ipc";
+import { count, duration, significant } from "../../format";
+import type { Stage } from "./thread.svelte";
+
+/** Why a reply ended. */
+export function finishWords(reply: Reply): string {
+  switch (reply.finish_reason) {
+    case "stop":
+      return "finished";
+    case "length":
+      return "stopped at the token limit";
+    case "cancelled":
+      return "stopped by you";
+    case "context":
+      return "stopped: the model's context is full";
+    default:
+      return reply.error === null ? reply.finish_reason : "broke off";
+  }
+}
+
+/** Speed and cost of a reply, as parts of one line. */
+export function statistics(reply: Reply): string[] {
+  const parts: string[] = [];
+  if (reply.tokens_per_s !== null) parts.push(`${significant(reply.tokens_per_s)}\u202ftok/s`);
+  if (reply.ttft_s !== null) parts.push(`first token ${duration(reply.ttft_s)}`);
+  parts.push(`${count(reply.tokens)} ${reply.tokens === 1 ? "token" : "tokens"}`);
+  if (reply.prompt_tokens > 0) parts.push(`prompt ${count(reply.prompt_tokens)}`);
+  parts.push(finishWords(reply));
+  return parts;
+}
+
+/** What a model does now. */
+export function stageWords(stage: Stage, tokens: number): string {
+  switch (stage.kind) {
+    case "waiting":
+      return stage.reason === "" ? "Waiting" : capital(stage.reason);
+    case "loading":
+      return "Loading the model";
+    case "reading":
+      return `Reading the prompt: ${count(stage.done)} of ${count(stage.total)} tokens`;
+    case "writing":
+      return `Writing: ${count(tokens)} ${tokens === 1 ? "token" : "tokens"}`;
+    case "finished":
+      return "Finished";
+  }
+}
+
+/** Why these models get a box for text to continue; null when each of them chats. */
+export function completionNote(models: (ModelEntry | undefined)[]): string | null {
+  const base = models.filter((model): model is ModelEntry => model !== undefined && !model.chat);
+  if (base.length === 0) return null;
+  const names = base.map((model) => model.name).join(" and ");
+  return base.length === 1
+    ? `${names} is a base model without a chat template: it continues your text instead of answering it.`
+    : `${names} are base models without a chat template: they continue your text instead of answering it.`;
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,70 @@
+// The stored runs: list, filter, and the one that is open.
+import { createContext } from "svelte";
+import { asApiError, type ApiError, type Ipc, type RunDetails, type RunSummary } from "../../ipc";
+
+export class ResultsDesk {
+  runs = $state.raw<RunSummary[]>([]);
+  loaded = $state(false);
+  error = $state.raw<ApiError | null>(null);
+  task = $state("");
+  model = $state("");
+  text = $state("");
+  openId = $state<number | null>(null);
+  details = $state.raw<RunDetails | null>(null);
+  detailsError = $state.raw<ApiError | null>(null);
+  wrongOnly = $state(false);
+  readonly #ipc: Ipc;
+
+  constructor(ipc: Ipc) {
+    this.#ipc = ipc;
+  }
+
+  get found(): RunSummary[] {
+    const words = this.text.toLowerCase().split(/\s+/).filter(Boolean);
+    return this.runs.filter((run) => {
+      if (this.task !== "" && run.task !== this.task) return false;
+      if (this.model !== "" && run.model !== this.model) return false;
+      const all = `${run.id} ${run.task} ${run.model} ${run.quant} ${run.headline}`.toLowerCase();
+      return words.every((word) => all.includes(word));
+    });
+  }
+
+  async refresh(): Promise<void> {
+    try {
+      this.runs = await this.#ipc.listRuns();
+      this.error = null;
+    } catch (thrown) {
+      this.error = asApiError(thrown);
+    } finally {
+      this.loaded = true;
+    }
+  }
+
+  async open(id: number): Promise<void> {
+    this.openId = id;
+    this.detailsError = null;
+    try {
+      const details = await this.#ipc.runDetails(id);
+      if (this.openId === id) this.details = details;
+    } catch (thrown) {
+      if (this.openId !== id) return;
+      this.details = null;
+      this.detailsError = asApiError(thrown);
+    }
+  }
+
+  async remove(id: number): Promise<void> {
+    try {
+      await this.#ipc.deleteRun(id);
+      if (this.openId === id) {
+        this.openId = null;
+        this.details = null;
+      }
+    } catch (thrown) {
+      this.detailsError = asApiError(thrown);
+    }
+    await this.refresh();
+  }
+}
+
+export const [useResults, provideResults] = createContext<ResultsDesk>();

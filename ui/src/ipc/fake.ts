@@ -1,0 +1,475 @@
+// The program in memory: behaves as the real one does, quickly and without a model. For component tests and for
+// `npm run fake` in a browser; the production build does not contain it.
+import {
+  FAKE_REPLY,
+  fakeAbout,
+  fakeDetails,
+  fakeModels,
+  fakeRun,
+  fakeScorecard,
+} from "./fakeData";
+import type {
+  ApiError,
+  Chat,
+  ChatEvent,
+  ChatSend,
+  ChatSummary,
+  FileDrop,
+  Ipc,
+  Job,
+  ModelDetails,
+  ModelEntry,
+  Reply,
+  RunDetails,
+  RunSummary,
+  Scorecard,
+  ScorecardForecast,
+  ScorecardHead,
+  ScorecardRequest,
+  ScorecardSize,
+  Settings,
+} from "./index";
+
+export interface FakeOptions {
+  models?: ModelEntry[];
+  /** Pause between two events of a reply or a job. */
+  paceMs?: number;
+  /** What every model says. */
+  reply?: string;
+  now?: () => number;
+}
+
+interface StoredCard {
+  id: number;
+  createdAt: number;
+  request: ScorecardRequest;
+  stages: number;
+}
+
+const QUESTIONS: Record<ScorecardSize, number> = { quick: 100, standard: 1140, full: 14_042 };
+const failed = (message: string): ApiError => ({ code: "failed", message });
+
+export class FakeIpc implements Ipc {
+  models: ModelEntry[];
+  chats: Chat[] = [];
+  jobs: Job[] = [];
+  cards: StoredCard[] = [];
+  runs: RunDetails[] = [];
+  kept: Settings = { theme: "system", threads: null };
+  paceMs: number;
+  reply: string;
+  /** Every request of a chat, in order, for tests to look at. */
+  sent: ChatSend[] = [];
+  /** The next reply of this model breaks off with this error after a few words. */
+  breakNext: { model: string; error: ApiError } | null = null;
+  /** The next import fails with this. */
+  importError: ApiError | null = null;
+  pickedFile: string | null = "/home/me/Downloads/new-model.gguf";
+  pickedFolder: string | null = "/home/me/Downloads/new-model";
+  readonly #now: () => number;
+  readonly #watchers: ((jobs: Job[]) => void)[] = [];
+  readonly #drops = new Set<(drop: FileDrop) => void>();
+  readonly #stopped = new Set<number>();
+  #nextId = 1;
+
+  constructor(options: FakeOptions = {}) {
+    this.models = options.models ?? fakeModels();
+    this.paceMs = options.paceMs ?? 0;
+    this.reply = options.reply ?? FAKE_REPLY;
+    this.#now = options.now ?? (() => Date.now() / 1000);
+  }
+
+  /** For the browser; the address says what is there: `?state=full` has scorecards, chats and an interrupted job. */
+  static forBrowser(): FakeIpc {
+    const fake = new FakeIpc({ paceMs: 40 });
+    const asked = new URLSearchParams(location.search);
+    if (asked.get("state") === "empty") fake.models = [];
+    if (asked.get("state") === "full") fake.#fill();
+    const theme = asked.get("theme");
+    if (theme === "dark" || theme === "light") fake.kept = { theme, threads: null };
+    Object.assign(window, { fakeIpc: fake });
+    return fake;
+  }
+
+  // ------------------------------------------------------------ models
+
+  async listModels(): Promise<ModelEntry[]> {
+    return structuredClone(this.models);
+  }
+
+  async modelDetails(id: string): Promise<ModelDetails> {
+    return fakeDetails(this.#model(id));
+  }
+
+  async importModel(path: string): Promise<ModelEntry> {
+    await this.#pause();
+    const error = this.importError;
+    this.importError = null;
+    if (error !== null) throw error;
+    const name = path.split("/").at(-1) ?? path;
+    if (!name.endsWith(".gguf") && name.includes(".")) {
+      throw failed(`${name} is not a model: Billion imports .gguf files and folders with *.safetensors.`);
+    }
+    const [first] = fakeModels();
+    if (first === undefined) throw failed("no model");
+    const model: ModelEntry = { ...first, id: name.replace(/\.gguf$/, ""), name, source: "imported", path };
+    this.models = [...this.models.filter((other) => other.id !== model.id), model];
+    return model;
+  }
+
+  async removeModel(id: string): Promise<void> {
+    this.#model(id);
+    this.models = this.models.filter((model) => model.id !== id);
+  }
+
+  // ------------------------------------------------------------ chat
+
+  async listChats(search: string): Promise<ChatSummary[]> {
+    const wanted = search.toLowerCase();
+    return this.chats
+      .filter((chat) => JSON.stringify([chat.title, chat.turns]).toLowerCase().includes(wanted))
+      .sort((a, b) => b.updated_at - a.updated_at)
+      .map(({ id, title, models, updated_at }) => ({ id, title, models, updated_at }));
+  }
+
+  async loadChat(id: number): Promise<Chat> {
+    return structuredClone(this.#chat(id));
+  }
+
+  async deleteChat(id: number): Promise<void> {
+    this.chats = this.chats.filter((chat) => chat.id !== id);
+  }
+
+  async sendChat(send: ChatSend, onEvent: (event: ChatEvent) => void): Promise<void> {
+    this.sent.push(structuredClone(send));
+    send.models.forEach((model) => this.#model(model));
+    const chat = this.#store(send);
+    this.#stopped.delete(chat.id);
+    onEvent({ kind: "saved", chat: chat.id, title: chat.title });
+    send.models.forEach((_, column) => {
+      if (column > 0) onEvent({ kind: "waiting", column, reason: "waiting for the model before it" });
+    });
+    const replies: Reply[] = [];
+    for (const [column, model] of send.models.entries()) {
+      const reply = await this.#answer(chat.id, model, column, send, onEvent);
+      replies.push(reply);
+      onEvent({ kind: "finished", column, reply });
+    }
+    chat.turns = [...chat.turns, { kind: "replies", replies }];
+    chat.updated_at = this.#now();
+    onEvent({ kind: "done" });
+  }
+
+  async stopChat(chat: number): Promise<void> {
+    this.#stopped.add(chat);
+  }
+
+  #store(send: ChatSend): Chat {
+    let chat = this.chats.find((known) => known.id === send.chat);
+    if (chat === undefined) {
+      chat = {
+        id: this.#nextId++,
+        title: (send.text ?? "").slice(0, 60),
+        models: send.models,
+        options: send.options,
+        turns: [],
+        updated_at: this.#now(),
+      };
+      this.chats.push(chat);
+    }
+    chat.options = send.options;
+    if (send.keep_turns !== null) chat.turns = chat.turns.slice(0, send.keep_turns);
+    if (send.text !== null) chat.turns = [...chat.turns, { kind: "user", text: send.text }];
+    return chat;
+  }
+
+  async #answer(
+    chat: number,
+    model: string,
+    column: number,
+    send: ChatSend,
+    onEvent: (event: ChatEvent) => void,
+  ): Promise<Reply> {
+    const words = this.reply.match(/\s*\S+/g) ?? [];
+    let text = "";
+    let tokens = 0;
+    const ended = (finish_reason: string, error: ApiError | null = null): Reply => ({
+      model,
+      text,
+      prompt_tokens: 42,
+      tokens,
+      ttft_s: tokens > 0 ? 0.183 : null,
+      tokens_per_s: tokens > 1 ? 151.7 : null,
+      finish_reason,
+      error,
+    });
+    onEvent({ kind: "loading", column });
+    await this.#pause();
+    for (const done of [0, 42]) {
+      onEvent({ kind: "reading", column, done, total: 42 });
+      await this.#pause();
+    }
+    for (const word of words) {
+      if (this.#stopped.has(chat)) return ended("cancelled");
+      if (this.breakNext?.model === model && tokens >= 3) {
+        const { error } = this.breakNext;
+        this.breakNext = null;
+        return ended("error", error);
+      }
+      if (tokens >= (send.options.max_tokens ?? 512)) return ended("length");
+      text += word;
+      tokens += 1;
+      onEvent({ kind: "text", column, text: word, tokens });
+      await this.#pause();
+    }
+    return ended("stop");
+  }
+
+  // ------------------------------------------------------------ jobs
+
+  async forecastScorecards(models: string[]): Promise<ScorecardForecast[]> {
+    const halves: Record<ScorecardSize, number> = { quick: 0.0904, standard: 0.027, full: 0.0074 };
+    return (["quick", "standard", "full"] as const).map((size) => ({
+      size,
+      questions: QUESTIONS[size],
+      seconds: models.length * (12 + QUESTIONS[size] * 0.21),
+      half_width: halves[size],
+      basis: "estimated from the size of the models",
+    }));
+  }
+
+  async startScorecard(request: ScorecardRequest): Promise<Job> {
+    const card: StoredCard = { id: this.#nextId++, createdAt: this.#now(), request, stages: 0 };
+    this.cards.push(card);
+    const names = request.models.map((model) => this.#model(model).name).join(", ");
+    const job: Job = {
+      id: this.#nextId++,
+      title: `${request.size[0]?.toUpperCase()}${request.size.slice(1)} scorecard of ${names}`,
+      state: "running",
+      step: "",
+      done: 0,
+      total: request.models.length * 3,
+      eta_s: null,
+      error: null,
+      started_at: this.#now(),
+      scorecard: card.id,
+    };
+    this.jobs = [job, ...this.jobs];
+    void this.#work(job.id, card);
+    return job;
+  }
+
+  async #work(id: number, card: StoredCard): Promise<void> {
+    const steps = ["MMLU", "speed", "memory"];
+    while (card.stages < card.request.models.length * 3) {
+      const model = this.#model(card.request.models[Math.floor(card.stages / 3)] ?? "");
+      const left = card.request.models.length * 3 - card.stages;
+      this.#change(id, { step: `${steps[card.stages % 3]} of ${model.name}`, done: card.stages, eta_s: left * 4 });
+      for (let beat = 0; beat < 12; beat += 1) {
+        await this.#pause();
+        if (this.jobs.find((job) => job.id === id)?.state !== "running") return;
+      }
+      this.runs.unshift(
+        fakeRun(card.id * 100 + card.stages, steps[card.stages % 3]?.toLowerCase() ?? "", model, this.#now(), card.id),
+      );
+      card.stages += 1;
+    }
+    this.#change(id, { state: "done", step: "", done: card.stages, eta_s: null });
+  }
+
+  async watchJobs(onChange: (jobs: Job[]) => void): Promise<void> {
+    this.#watchers.push(onChange);
+    onChange(structuredClone(this.jobs));
+  }
+
+  async cancelJob(id: number): Promise<void> {
+    this.#change(id, { state: "cancelled", eta_s: null });
+  }
+
+  async resumeJob(id: number): Promise<void> {
+    const job = this.jobs.find((known) => known.id === id);
+    const card = this.cards.find((known) => known.id === job?.scorecard);
+    if (job === undefined || card === undefined) throw failed(`There is no job ${id}.`);
+    this.#change(id, { state: "running", error: null });
+    void this.#work(id, card);
+  }
+
+  async dismissJob(id: number): Promise<void> {
+    this.jobs = this.jobs.filter((job) => job.id !== id);
+    this.#tell();
+  }
+
+  #change(id: number, change: Partial<Job>): void {
+    this.jobs = this.jobs.map((job) => (job.id === id ? { ...job, ...change } : job));
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#watchers.forEach((watcher) => watcher(structuredClone(this.jobs)));
+  }
+
+  // ------------------------------------------------------------ results, settings
+
+  async listScorecards(): Promise<ScorecardHead[]> {
+    return this.cards
+      .map((card) => ({
+        id: card.id,
+        created_at: card.createdAt,
+        size: card.request.size,
+        models: card.request.models,
+        complete: card.stages >= card.request.models.length * 3,
+      }))
+      .sort((a, b) => b.created_at - a.created_at || b.id - a.id);
+  }
+
+  async loadScorecard(id: number): Promise<Scorecard> {
+    const card = this.cards.find((known) => known.id === id);
+    if (card === undefined) throw failed(`There is no scorecard ${id}.`);
+    const models = card.request.models.map((model) => this.#model(model));
+    return fakeScorecard(id, card.createdAt, card.request.size, models, card.stages);
+  }
+
+  async listRuns(): Promise<RunSummary[]> {
+    return this.runs.map((run) => run.summary);
+  }
+
+  async runDetails(id: number): Promise<RunDetails> {
+    const run = this.runs.find((known) => known.summary.id === id);
+    if (run === undefined) throw failed(`There is no run ${id}.`);
+    return structuredClone(run);
+  }
+
+  async deleteRun(id: number): Promise<void> {
+    this.runs = this.runs.filter((run) => run.summary.id !== id);
+  }
+
+  async settings(): Promise<Settings> {
+    return this.kept;
+  }
+
+  async saveSettings(settings: Settings): Promise<void> {
+    this.kept = structuredClone(settings);
+  }
+
+  async about() {
+    return fakeAbout();
+  }
+
+  // ------------------------------------------------------------ files
+
+  async pickModelFile(): Promise<string | null> {
+    return this.pickedFile;
+  }
+
+  async pickModelFolder(): Promise<string | null> {
+    return this.pickedFolder;
+  }
+
+  async onFileDrop(onDrop: (drop: FileDrop) => void): Promise<() => void> {
+    this.#drops.add(onDrop);
+    return () => this.#drops.delete(onDrop);
+  }
+
+  /** As if a person dragged files over the window. */
+  drag(drop: FileDrop): void {
+    this.#drops.forEach((listener) => listener(drop));
+  }
+
+  // ------------------------------------------------------------ private
+
+  #model(id: string): ModelEntry {
+    const model = this.models.find((known) => known.id === id);
+    if (model === undefined) throw failed(`There is no model “${id}”.`);
+    return model;
+  }
+
+  #chat(id: number): Chat {
+    const chat = this.chats.find((known) => known.id === id);
+    if (chat === undefined) throw failed(`There is no chat ${id}.`);
+    return chat;
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, this.paceMs));
+  }
+
+  #fill(): void {
+    const now = this.#now();
+    const of = (model: string, text: string, change: Partial<Reply> = {}): Reply => ({
+      model,
+      text,
+      prompt_tokens: 38,
+      tokens: 96,
+      ttft_s: 0.183,
+      tokens_per_s: 151.7,
+      finish_reason: "stop",
+      error: null,
+      ...change,
+    });
+    const options = { temperature: 0, max_tokens: 512 };
+    this.chats.push(
+      {
+        id: this.#nextId++,
+        title: "How do loops work in Python?",
+        models: ["starter", "tinyllama-1.1b-chat"],
+        options,
+        updated_at: now - 600,
+        turns: [
+          { kind: "user", text: "How do loops work in Python?" },
+          {
+            kind: "replies",
+            replies: [
+              of("starter", FAKE_REPLY),
+              of("tinyllama-1.1b-chat", "A loop repeats a block of code. `for` goes over a list", {
+                error: {
+                  code: "worker_died",
+                  message: "The engine process was killed (signal 9) after 12 tokens, probably for lack of memory: 2.1 GB were in use. Close other programs or take a smaller model.",
+                },
+                finish_reason: "error",
+                tokens: 12,
+              }),
+            ],
+          },
+        ],
+      },
+      {
+        id: this.#nextId++,
+        title: "Once upon a time",
+        models: ["pythia-1b"],
+        options,
+        updated_at: now - 90_000,
+        turns: [
+          { kind: "user", text: "Once upon a time" },
+          { kind: "replies", replies: [of("pythia-1b", ", there was a king who had three sons, and the youngest of them was called", { finish_reason: "length" })] },
+        ],
+      },
+    );
+    const card = (request: ScorecardRequest, age: number, stages: number): StoredCard => {
+      const made = { id: this.#nextId++, createdAt: now - age, request, stages };
+      this.cards.push(made);
+      for (let at = 0; at < stages; at += 1) {
+        const task = ["mmlu", "speed", "memory"][at % 3] ?? "mmlu";
+        const model = this.#model(request.models[Math.floor(at / 3)] ?? "");
+        this.runs.push(fakeRun(made.id * 100 + at, task, model, now - age + at * 60, made.id));
+      }
+      return made;
+    };
+    card({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b"], size: "standard" }, 3600, 12);
+    card({ models: ["starter"], size: "quick" }, 86_400, 3);
+    const broken = card({ models: ["tinyllama-1.1b-chat"], size: "full" }, 200_000, 1);
+    this.jobs = [
+      {
+        id: this.#nextId++,
+        title: "Full scorecard of TinyLlama 1.1B Chat",
+        state: "interrupted",
+        step: "MMLU of TinyLlama 1.1B Chat",
+        done: 5120,
+        total: 14_042,
+        eta_s: null,
+        error: null,
+        started_at: now - 200_000,
+        scorecard: broken.id,
+      },
+    ];
+  }
+}

@@ -1,0 +1,308 @@
+// Invented models, scorecards and runs for component tests and for the browser. Never part of a production build, and
+// no figure here was measured.
+import type {
+  About,
+  AnsweredQuestion,
+  ChartData,
+  Figure,
+  ModelDetails,
+  ModelEntry,
+  RunDetails,
+  Scorecard,
+  ScorecardRow,
+  ScorecardSize,
+} from "./index";
+
+function entry(change: Partial<ModelEntry> & Pick<ModelEntry, "id" | "name">): ModelEntry {
+  return {
+    params: 1_100_048_384,
+    architecture: "llama",
+    quant: "Q4_0",
+    bytes: 637_000_000,
+    license: "Apache-2.0",
+    publisher: "TinyLlama",
+    context_len: 2048,
+    installed: true,
+    source: "imported",
+    fit: { level: "well", words: "runs well: needs 0.8 GB, 12.4 GB free" },
+    good_at: null,
+    chat: true,
+    path: `/home/me/models/${change.id}.gguf`,
+    problem: null,
+    ...change,
+  };
+}
+
+export function fakeModels(): ModelEntry[] {
+  return [
+    entry({
+      id: "starter",
+      name: "SmolLM2 135M Instruct",
+      params: 134_515_008,
+      quant: "Q4_1",
+      bytes: 98_300_000,
+      publisher: "HuggingFaceTB",
+      context_len: 8192,
+      source: "starter",
+      fit: { level: "well", words: "runs well: needs 0.2 GB, 12.4 GB free" },
+      good_at: "Short answers and rewriting; fast on any machine.",
+      path: "/usr/lib/Billion/starter/SmolLM2-135M-Instruct.Q4_1.gguf",
+    }),
+    entry({
+      id: "tinyllama-1.1b-chat",
+      name: "TinyLlama 1.1B Chat",
+      good_at: "Plain conversation; trained on 3T tokens.",
+    }),
+    entry({
+      id: "llama-3.2-1b",
+      name: "Llama 3.2 1B Instruct",
+      params: 1_235_814_400,
+      quant: "Q8_0",
+      bytes: 1_321_000_000,
+      license: "Llama 3.2 Community",
+      publisher: "Meta",
+      context_len: 131_072,
+      fit: { level: "tight", words: "tight: needs 2.1 GB, 2.4 GB free" },
+    }),
+    entry({
+      id: "pythia-1b",
+      name: "Pythia 1B",
+      params: 1_011_781_632,
+      architecture: "gpt_neox",
+      quant: "F16",
+      bytes: 2_024_000_000,
+      publisher: "EleutherAI",
+      chat: false,
+      fit: { level: "too_big", words: "too big: needs 3.1 GB, 2.4 GB free" },
+      good_at: "Research on training: 154 checkpoints.",
+    }),
+    entry({
+      id: "broken",
+      name: "broken.gguf",
+      params: null,
+      quant: null,
+      license: null,
+      publisher: null,
+      context_len: null,
+      fit: { level: "unknown", words: "unknown size" },
+      problem: "broken.gguf ends at byte 1,024, but its header promises 291 tensors up to byte 98,300,000. Get it again.",
+    }),
+  ];
+}
+
+export function fakeDetails(model: ModelEntry): ModelDetails {
+  return {
+    entry: model,
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    facts: [
+      { label: "Architecture", value: model.architecture },
+      { label: "Layers", value: "30" },
+      { label: "Width", value: "576" },
+      { label: "Heads", value: "9, of which 3 for keys and values" },
+      { label: "Vocabulary", value: "49,152 tokens" },
+      { label: "Tensors", value: "211 in Q4_1, 61 in F32" },
+    ],
+    chat_template: model.chat ? "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% endfor %}" : null,
+  };
+}
+
+function figure(value: number, lo: number | null, hi: number | null, unit: string, how: string, run: number): Figure {
+  return { value, lo, hi, unit, how, run };
+}
+
+const BASE: Record<string, { mmlu: number; prefill: number; decode: number; memory: number; weights: number }> = {
+  starter: { mmlu: 0.31, prefill: 812, decode: 152.4, memory: 231e6, weights: 98.3e6 },
+  "tinyllama-1.1b-chat": { mmlu: 0.26, prefill: 140, decode: 53.7, memory: 902e6, weights: 637e6 },
+  "llama-3.2-1b": { mmlu: 0.45, prefill: 114, decode: 31.2, memory: 1.71e9, weights: 1.32e9 },
+  "pythia-1b": { mmlu: 0.25, prefill: 98, decode: 17.8, memory: 2.31e9, weights: 2.02e9 },
+};
+
+/** `stage`: how many of the steps of a row are done (0 to 3); rows after `rows` have none. */
+export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, firstRun: number): ScorecardRow {
+  const base = BASE[model.id] ?? { mmlu: 0.27, prefill: 100, decode: 40, memory: 1e9, weights: 6e8 };
+  const half = { quick: 0.088, standard: 0.027, full: 0.007 }[size];
+  const speed = stage > 1;
+  const memory = stage > 2;
+  return {
+    model: model.id,
+    name: model.name,
+    quant: model.quant ?? "?",
+    params: model.params ?? 0,
+    mmlu:
+      stage > 0
+        ? figure(base.mmlu, base.mmlu - half, base.mmlu + half, "accuracy", "0-shot, 100 questions; 95 % Wilson interval.", firstRun)
+        : null,
+    prefill: speed
+      ? figure(base.prefill, base.prefill * 0.96, base.prefill * 1.02, "tokens/s", "Median of 5 over 512 tokens.", firstRun + 1)
+      : null,
+    decode: speed
+      ? figure(base.decode, base.decode * 0.97, base.decode * 1.01, "tokens/s", "Median of 5 over 64 tokens.", firstRun + 1)
+      : null,
+    ttft: speed ? figure(64 / base.prefill, null, null, "s", "Over a prompt of 64 tokens.", firstRun + 1) : null,
+    load: speed ? figure(base.weights / 2.1e9, null, null, "s", "From the file to ready, warm.", firstRun + 1) : null,
+    peak_memory: memory
+      ? figure(base.memory, null, null, "bytes", "Peak resident memory of the engine process.", firstRun + 2)
+      : null,
+    weights_memory: memory ? figure(base.weights, null, null, "bytes", "Weights in memory.", firstRun + 2) : null,
+    notes: memory && model.id === "pythia-1b" ? ["prefill was measured on 256 tokens, since the context is 2,048"] : [],
+  };
+}
+
+export function fakeCharts(rows: ScorecardRow[]): ChartData[] {
+  const names = rows.map((row) => row.name);
+  const dots = (title: string, label: string, unit: string, pick: (row: ScorecardRow) => Figure | null, chance: boolean): ChartData => ({
+    title,
+    form: "dots",
+    x: { label: "Model", unit: "", categories: names, min: null, reference: null },
+    y: { label, unit, categories: [], min: 0, reference: chance ? { value: 0.25, label: "chance" } : null },
+    series: rows.flatMap((row, x) => {
+      const found = pick(row);
+      return found === null
+        ? []
+        : [{ model: row.model, name: row.name, points: [{ x, y: found.value, lo: found.lo, hi: found.hi }] }];
+    }),
+  });
+  return [
+    dots("MMLU accuracy with its 95 % interval", "MMLU accuracy", "accuracy", (row) => row.mmlu, true),
+    dots("Writing speed", "Decode", "tokens/s", (row) => row.decode, false),
+    {
+      title: "Quality against memory: up and to the left is better",
+      form: "scatter",
+      x: { label: "Peak memory", unit: "bytes", categories: [], min: 0, reference: null },
+      y: { label: "MMLU accuracy", unit: "accuracy", categories: [], min: 0, reference: { value: 0.25, label: "chance" } },
+      series: rows.flatMap((row) =>
+        row.mmlu === null || row.peak_memory === null
+          ? []
+          : [
+              {
+                model: row.model,
+                name: row.name,
+                points: [{ x: row.peak_memory.value, y: row.mmlu.value, lo: row.mmlu.lo, hi: row.mmlu.hi }],
+              },
+            ],
+      ),
+    },
+    dots("Peak memory of the engine process", "Peak memory", "bytes", (row) => row.peak_memory, false),
+  ];
+}
+
+export function fakeVerdicts(rows: ScorecardRow[]): string[] {
+  if (rows.length === 1) {
+    return [`${rows[0]?.name ?? ""}: no real difference from chance on MMLU (31.0 %, chance 25 %, p = 0.17).`];
+  }
+  return rows.slice(1).map((row) => {
+    const first = rows[0];
+    const clear = Math.abs((row.mmlu?.value ?? 0) - (first?.mmlu?.value ?? 0)) > 0.1;
+    return clear
+      ? `${row.name} is better than ${first?.name ?? ""} on MMLU (p = 0.003).`
+      : `${row.name} and ${first?.name ?? ""}: no real difference on MMLU (p = 0.41).`;
+  });
+}
+
+export function fakeScorecard(
+  id: number,
+  createdAt: number,
+  size: ScorecardSize,
+  models: ModelEntry[],
+  stages: number,
+): Scorecard {
+  const rows = models.map((model, at) => fakeRow(model, size, Math.max(0, Math.min(3, stages - at * 3)), id * 100 + at * 3));
+  const complete = stages >= models.length * 3;
+  return {
+    id,
+    created_at: createdAt,
+    size,
+    complete,
+    rows,
+    verdicts: complete ? fakeVerdicts(rows) : [],
+    charts: fakeCharts(rows),
+    hardware: "AMD EPYC 9B45, 2 cores, 25.3 GB, AVX512-VNNI, 2 threads, Debian 12",
+    command: `billion scorecard --models ${models.map((model) => model.id).join(",")} --${size}`,
+  };
+}
+
+const SUBJECTS = ["abstract_algebra", "computer_security", "world_religions", "us_foreign_policy"];
+
+export function fakeQuestions(total: number): AnsweredQuestion[] {
+  return Array.from({ length: total }, (_, at) => {
+    const gold = "ABCD"[(at * 7) % 4] ?? "A";
+    const pred = at % 3 === 0 ? gold : ("ABCD"[(at * 5 + 1) % 4] ?? "B");
+    return {
+      subject: SUBJECTS[Math.floor((at * SUBJECTS.length) / total)] ?? "abstract_algebra",
+      index: at % 10,
+      question: at % 17 === 16 ? null : `Question ${at + 1}: which of these four is the answer that the file names?`,
+      choices: ["the first of them", "the second, which is a little longer", "the third", "none of the others"],
+      ll: [0, 1, 2, 3].map((letter) => -1.4 - Math.abs(("ABCD".indexOf(pred) - letter) * 0.37)),
+      pred,
+      gold,
+    };
+  });
+}
+
+export function fakeRun(id: number, task: string, model: ModelEntry, createdAt: number, scorecard: number | null): RunDetails {
+  const headlines: Record<string, string> = {
+    mmlu: "31.0 % (22.8–40.6), 100 questions",
+    speed: "prefill 812 tok/s, decode 152 tok/s",
+    memory: "peak 231 MB, weights 98.3 MB",
+  };
+  return {
+    summary: {
+      id,
+      task,
+      model: model.id,
+      quant: model.quant ?? "?",
+      headline: headlines[task] ?? task,
+      created_at: createdAt,
+      scorecard,
+    },
+    facts: [
+      { label: "Model hash", value: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53" },
+      { label: "Quantization", value: model.quant ?? "?" },
+      { label: "Task version", value: "mmlu-1" },
+      { label: "Shots", value: "0" },
+      { label: "Seed", value: "0" },
+      { label: "Hardware", value: "AMD EPYC 9B45, 2 cores, AVX512-VNNI" },
+      { label: "Billion", value: "0.1.0" },
+    ],
+    figures: [
+      { label: "Accuracy", value: "31.0 % (22.8–40.6)" },
+      { label: "Correct", value: "31 of 100" },
+      { label: "Time", value: "24.1 s" },
+    ],
+    questions: task === "mmlu" ? fakeQuestions(100) : [],
+    command: `billion bench ${task} --model ${model.id}`,
+  };
+}
+
+export function fakeAbout(): About {
+  return {
+    version: "0.1.0",
+    cpu: "AMD EPYC 9B45",
+    cores: 2,
+    isa: "AVX512-VNNI",
+    memory_bytes: 25_276_502_016,
+    free_memory_bytes: 12_400_000_000,
+    os: "Debian GNU/Linux 12 (bookworm)",
+    data_dir: "/home/me/.local/share/billion",
+    starter_dir: "/usr/lib/Billion/starter/pack",
+    disk_bytes: 4_200_000,
+  };
+}
+
+/** Exercises what a reply may hold. */
+export const FAKE_REPLY = `Sure. A **loop** in Python goes over things one by one:
+
+\`\`\`python
+for planet in ["Mercury", "Venus", "Earth"]:
+    print(f"Hello, {planet}!")
+\`\`\`
+
+1. \`for\` names the variable.
+2. The list holds the *values*.
+
+| word | meaning |
+|---|---|
+| \`for\` | repeat |
+| \`in\` | over what |
+
+See [the manual](https://docs.python.org/3/) for more.`;

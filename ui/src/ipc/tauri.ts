@@ -1,0 +1,74 @@
+// The real program behind the window: the generated commands, the file dialog and the drop of files.
+import { Channel } from "@tauri-apps/api/core";
+import { getCurrentWebview } from "@tauri-apps/api/webview";
+import { open, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
+import { commands } from "./bindings";
+import { asApiError, type ChatEvent, type FileDrop, type Ipc, type Job } from "./index";
+
+/** Waits for a command; whatever it throws becomes an `ApiError`. */
+async function value<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (thrown) {
+    throw asApiError(thrown);
+  }
+}
+
+async function done(call: Promise<unknown>): Promise<void> {
+  await value(call);
+}
+
+async function pick(options: OpenDialogOptions): Promise<string | null> {
+  const picked: unknown = await value(open({ ...options, multiple: false }));
+  return typeof picked === "string" ? picked : null;
+}
+
+export const tauriIpc: Ipc = {
+  listModels: () => value(commands.listModels()),
+  modelDetails: (id) => value(commands.modelDetails(id)),
+  importModel: (path) => value(commands.importModel(path)),
+  removeModel: (id) => done(commands.removeModel(id)),
+
+  listChats: (search) => value(commands.listChats(search)),
+  loadChat: (id) => value(commands.loadChat(id)),
+  deleteChat: (id) => done(commands.deleteChat(id)),
+  sendChat: (send, onEvent) => {
+    const events = new Channel<ChatEvent>();
+    events.onmessage = onEvent;
+    return done(commands.sendChat(send, events));
+  },
+  stopChat: (chat) => done(commands.stopChat(chat)),
+
+  forecastScorecards: (models) => value(commands.forecastScorecards(models)),
+  startScorecard: (request) => value(commands.startScorecard(request)),
+  watchJobs: (onChange) => {
+    const events = new Channel<Job[]>();
+    events.onmessage = onChange;
+    return done(commands.watchJobs(events));
+  },
+  cancelJob: (id) => done(commands.cancelJob(id)),
+  resumeJob: (id) => done(commands.resumeJob(id)),
+  dismissJob: (id) => done(commands.dismissJob(id)),
+
+  listScorecards: () => value(commands.listScorecards()),
+  loadScorecard: (id) => value(commands.loadScorecard(id)),
+  listRuns: () => value(commands.listRuns()),
+  runDetails: (id) => value(commands.runDetails(id)),
+  deleteRun: (id) => done(commands.deleteRun(id)),
+
+  settings: () => value(commands.settings()),
+  saveSettings: (settings) => done(commands.saveSettings(settings)),
+  about: () => value(commands.about()),
+
+  pickModelFile: () =>
+    pick({ title: "Import a model file", filters: [{ name: "GGUF model", extensions: ["gguf"] }] }),
+  pickModelFolder: () => pick({ title: "Import a model folder", directory: true }),
+  onFileDrop: (onDrop) =>
+    getCurrentWebview().onDragDropEvent(({ payload }) => {
+      const drop: FileDrop =
+        payload.type === "drop"
+          ? { kind: "drop", paths: payload.paths }
+          : { kind: payload.type === "leave" ? "leave" : "over" };
+      onDrop(drop);
+    }),
+};

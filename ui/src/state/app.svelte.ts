@@ -1,0 +1,64 @@
+// What every view may use: the program behind the window, models, jobs, settings, and where the person is.
+import { createContext } from "svelte";
+import type { Ipc } from "../ipc";
+import { Identities, windowStorage } from "./identity.svelte";
+import { Jobs } from "./jobs.svelte";
+import { Models } from "./models.svelte";
+import { Preferences } from "./preferences.svelte";
+
+export const VIEWS = ["scorecard", "models", "chat", "results", "settings"] as const;
+export type View = (typeof VIEWS)[number];
+
+export const VIEW_NAMES: Record<View, string> = {
+  scorecard: "Scorecard",
+  models: "Models",
+  chat: "Chat",
+  results: "Results",
+  settings: "Settings",
+};
+
+/** What another view asks a view to show; the view takes it once. */
+export type Wanted =
+  | { kind: "scorecard"; id: number }
+  | { kind: "run"; id: number }
+  | { kind: "model"; id: string }
+  | { kind: "import" }
+  | { kind: "chat"; id: number }
+  | { kind: "new-chat"; models: string[] }
+  | { kind: "measure"; models: string[] };
+
+export class AppState {
+  view = $state<View>("scorecard");
+  wanted = $state.raw<Wanted | null>(null);
+  readonly ipc: Ipc;
+  readonly identities = new Identities(windowStorage());
+  readonly models: Models;
+  readonly jobs: Jobs;
+  readonly preferences: Preferences;
+
+  constructor(ipc: Ipc) {
+    this.ipc = ipc;
+    this.models = new Models(ipc, this.identities);
+    this.jobs = new Jobs(ipc);
+    this.preferences = new Preferences(ipc);
+  }
+
+  async start(): Promise<void> {
+    await Promise.all([this.preferences.load(), this.models.refresh(), this.jobs.watch()]);
+  }
+
+  go(view: View, wanted: Wanted | null = null): void {
+    this.wanted = wanted;
+    this.view = view;
+  }
+
+  /** Hands a wish of this kind to the view that serves it, once. */
+  take<K extends Wanted["kind"]>(kind: K): Extract<Wanted, { kind: K }> | null {
+    const wanted = this.wanted;
+    if (wanted?.kind !== kind) return null;
+    this.wanted = null;
+    return wanted as Extract<Wanted, { kind: K }>;
+  }
+}
+
+export const [useApp, provideApp] = createContext<AppState>();

@@ -1,0 +1,64 @@
+// The jobs of the program as they are now. The program owns them; this only listens, and passes on what a person asks.
+import { asApiError, type ApiError, type Ipc, type Job } from "../ipc";
+
+export class Jobs {
+  all = $state.raw<Job[]>([]);
+  error = $state.raw<ApiError | null>(null);
+  readonly #ipc: Ipc;
+  readonly #listeners = new Set<(job: Job) => void>();
+
+  constructor(ipc: Ipc) {
+    this.#ipc = ipc;
+  }
+
+  /** Starts listening, once. */
+  async watch(): Promise<void> {
+    try {
+      await this.#ipc.watchJobs((jobs) => this.#take(jobs));
+    } catch (thrown) {
+      this.error = asApiError(thrown);
+    }
+  }
+
+  /** Calls back when a job gets on: its units, its step or its state. Returns how to stop. */
+  onChange(listener: (job: Job) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  cancel(id: number): Promise<void> {
+    return this.#ask(this.#ipc.cancelJob(id));
+  }
+
+  resume(id: number): Promise<void> {
+    return this.#ask(this.#ipc.resumeJob(id));
+  }
+
+  dismiss(id: number): Promise<void> {
+    return this.#ask(this.#ipc.dismissJob(id));
+  }
+
+  async #ask(call: Promise<void>): Promise<void> {
+    this.error = null;
+    try {
+      await call;
+    } catch (thrown) {
+      this.error = asApiError(thrown);
+    }
+  }
+
+  #take(jobs: Job[]): void {
+    const before = new Map(this.all.map((job) => [job.id, job]));
+    this.all = jobs;
+    for (const job of jobs) {
+      const old = before.get(job.id);
+      if (old?.state === job.state && old.step === job.step && old.done === job.done) continue;
+      for (const listener of this.#listeners) listener(job);
+    }
+  }
+}
+
+/** Whether a job still takes or awaits the machine. */
+export function isActive(job: Job): boolean {
+  return job.state === "queued" || job.state === "running";
+}
