@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 const COLS: usize = 2048;
 const ROWS: usize = 5632;
 
+/// Rows of a matrix that stays in the second-level cache, to see what arithmetic alone allows.
+const L2_ROWS: usize = 512;
+
 /// Copies of the matrix, so that one row's product reads more than any cache holds.
 const COPIES: usize = 12;
 
@@ -58,7 +61,9 @@ fn main() {
     let isa = Isa::detect();
     let asked: Vec<String> = std::env::args().skip(1).collect();
     println!("{}; {ROWS} x {COLS}, {COPIES} copies", isa.name());
-    println!("format threads  pack GB/s  read GB/s  M=1 GB/s  M=8 GOP/s  M=128 GOP/s  M=512 GOP/s");
+    println!(
+        "format threads  pack GB/s  read GB/s  M=1 GB/s  in L2 GB/s  M=8 GOP/s  M=128 GOP/s  M=512 GOP/s"
+    );
     for format in Format::ALL {
         if !asked.is_empty() && !asked.iter().any(|name| name == format.name()) {
             continue;
@@ -102,14 +107,35 @@ fn main() {
                 })
             };
             let one = product(1, COPIES);
+            let small = Matrix::pack(
+                isa,
+                &pool,
+                format,
+                L2_ROWS,
+                COLS,
+                &bytes[..bytes.len() / ROWS * L2_ROWS],
+            )
+            .expect("a valid shape");
+            let in_cache = {
+                let mut x = Activations::new();
+                x.begin(1, COLS).fill(0.5);
+                x.finish(isa, &pool, &[&small]);
+                let mut y = vec![0.0; L2_ROWS];
+                best(threads == 1, || {
+                    for _ in 0..100 {
+                        matmul(isa, &pool, &x, &mut [(&small, &mut y)]);
+                    }
+                }) / 100.0
+            };
             let gops = |rows: usize, seconds: f64| (2 * rows * ROWS * COLS) as f64 / seconds / 1e9;
             let (m8, m128, m512) = (product(8, 1), product(128, 1), product(512, 1));
             println!(
-                "{:6} {threads:7} {:10.1} {:10.1} {:9.1} {:10.0} {:12.0} {:12.0}",
+                "{:6} {threads:7} {:10.1} {:10.1} {:9.1} {:11.1} {:10.0} {:12.0} {:12.0}",
                 format.name(),
                 pack / 1e9,
                 resident as f64 / read / 1e9,
                 resident as f64 / one / 1e9,
+                small.bytes() as f64 / in_cache / 1e9,
                 gops(8, m8),
                 gops(128, m128),
                 gops(512, m512)

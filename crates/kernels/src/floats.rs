@@ -11,6 +11,9 @@ use crate::{Format, Pool, scalar};
 /// Source bytes that one chunk of packing takes at least.
 const PACK_CHUNK_BYTES: usize = 1 << 18;
 
+/// Columns interleaved at once.
+const STRIP_COLS: usize = 64;
+
 /// A float matrix in tiles.
 pub(crate) struct FloatTiles {
     pub format: Format,
@@ -36,17 +39,21 @@ impl FloatTiles {
         let mut numbers = Buffer::zeroed(tiles * tile_bytes);
         let parts = Parts::new(&mut numbers);
         let per_chunk = PACK_CHUNK_BYTES / tile_bytes.max(1) + 1;
-        pool.run(tiles.div_ceil(per_chunk), &|chunk| {
+        let chunks = if cols == 0 {
+            0
+        } else {
+            tiles.div_ceil(per_chunk)
+        };
+        pool.run(chunks, &|chunk| {
             for tile in chunk * per_chunk..((chunk + 1) * per_chunk).min(tiles) {
                 // SAFETY: each tile has its own range, and is packed once.
                 let out = unsafe { parts.part(tile * tile_bytes..(tile + 1) * tile_bytes) };
-                for row in tile * TILE..((tile + 1) * TILE).min(rows) {
-                    let source = &bytes[row * cols * size..(row + 1) * cols * size];
-                    match format {
-                        Format::F32 => scatter::<4>(source, row % TILE, out, false),
-                        Format::F16 => scatter::<2>(source, row % TILE, out, false),
-                        _ => scatter::<2>(source, row % TILE, out, true),
-                    }
+                let source =
+                    &bytes[tile * TILE * cols * size..((tile + 1) * TILE).min(rows) * cols * size];
+                match format {
+                    Format::F32 => interleave::<4>(source, cols, out, false),
+                    Format::F16 => interleave::<2>(source, cols, out, false),
+                    _ => interleave::<2>(source, cols, out, true),
                 }
             }
         });
@@ -78,10 +85,21 @@ const fn place(col: usize, r: usize, paired: bool) -> usize {
     }
 }
 
-#[inline(always)]
-fn scatter<const SIZE: usize>(source: &[u8], r: usize, out: &mut [u8], paired: bool) {
-    let out = out.as_chunks_mut::<SIZE>().0;
-    for (col, number) in source.as_chunks::<SIZE>().0.iter().enumerate() {
-        out[place(col, r, paired)] = *number;
+/// The rows of `source` into a tile, a strip of columns at a time so that what is written stays in cache.
+fn interleave<const SIZE: usize>(source: &[u8], cols: usize, out: &mut [u8], paired: bool) {
+    let (source, out) = (source.as_chunks::<SIZE>().0, out.as_chunks_mut::<SIZE>().0);
+    for start in (0..cols).step_by(STRIP_COLS) {
+        let end = (start + STRIP_COLS).min(cols);
+        for (r, row) in source.chunks_exact(cols).enumerate() {
+            if paired {
+                for col in start..end {
+                    out[place(col, r, true)] = row[col];
+                }
+            } else {
+                for col in start..end {
+                    out[place(col, r, false)] = row[col];
+                }
+            }
+        }
     }
 }

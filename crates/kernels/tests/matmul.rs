@@ -197,7 +197,10 @@ fn wrong_sizes_are_errors() {
     );
     assert!(pack(Format::Q4_0, 2, 33, 36).is_err());
     assert!(pack(Format::F32, usize::MAX, 64, 0).is_err());
-    assert_eq!(pack(Format::Q6_K, 0, 256, 0), Ok(()));
+    for format in Format::ALL {
+        assert_eq!(pack(format, 0, 256, 0), Ok(()));
+        assert_eq!(pack(format, 3, 0, 0), Ok(()));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
 /// How far ahead of the integers at hand memory is asked for, in bytes: about its latency at full bandwidth.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
 
 /// Columns of floats summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
@@ -162,8 +162,11 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
         let (mut d, mut dmin) = (_mm512_setzero_ps(), _mm512_setzero_ps());
         for b in 0..t.blocks {
             let block = t.quants.add(b * BITS * 64);
-            for line in 0..BITS {
-                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
+            // With few rows memory is the limit; with many, a tile is read once for much arithmetic.
+            if M <= 4 {
+                for line in 0..BITS {
+                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
+                }
             }
             if super_bytes(scheme) > 0 && b % 8 == 0 {
                 let supers = t.supers.add(b / 8 * super_bytes(scheme));
