@@ -15,7 +15,7 @@ export function shownUnit(unit: string, largest: number): Shown {
     return largest >= 1e6 ? { factor: 1e-6, unit: "MB" } : { factor: 1, unit: "bytes" };
   }
   if (unit === "s") return largest < 1 ? { factor: 1000, unit: "ms" } : { factor: 1, unit: "s" };
-  return { factor: 1, unit };
+  return { factor: 1, unit: unit === "tokens/s" ? "tok/s" : unit };
 }
 
 export function tickText(value: number, ticks: number[]): string {

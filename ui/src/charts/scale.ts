@@ -34,7 +34,10 @@ export function linear(values: number[], floor: number | null, from: number, to:
   const min = floor ?? Math.floor(low / step) * step;
   const max = Math.ceil(high / step - 1e-9) * step;
   const ticks: number[] = [];
-  for (let n = Math.ceil(min / step - 1e-9); n * step <= max + step * 1e-9; n += 1) ticks.push(n * step);
+  for (let n = Math.ceil(min / step - 1e-9); n * step <= max + step * 1e-9; n += 1) {
+    // Never -0, which would be read out as such.
+    ticks.push(n === 0 ? 0 : n * step);
+  }
   return { min, max, ticks, at: (value) => from + ((value - min) / (max - min)) * (to - from) };
 }
 

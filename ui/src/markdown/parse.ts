@@ -26,10 +26,56 @@ const DEEPEST = 12;
 /** Never throws: what cannot be read as markdown is a paragraph of text. */
 export function parseMarkdown(source: string): Block[] {
   try {
-    return blocks(new Lexer({ gfm: true, breaks: true }).lex(flatten(source)), 0);
+    return blocks(lex(source), 0);
   } catch {
     return [{ kind: "paragraph", inside: [{ kind: "text", text: source }] }];
   }
+}
+
+/**
+ * Reads a text that grows at its end without reading all of it again: blocks that more text cannot change are kept.
+ * (Only a link whose address is defined further on can look different until the text is read anew.)
+ */
+export class GrowingMarkdown {
+  #text = "";
+  /** Characters and blocks that are settled. */
+  #settled = 0;
+  #blocks: Block[] = [];
+
+  read(text: string): Block[] {
+    if (!text.startsWith(this.#text)) {
+      this.#settled = 0;
+      this.#blocks = [];
+    }
+    this.#text = text;
+    try {
+      return this.#readOn(text);
+    } catch {
+      return parseMarkdown(text);
+    }
+  }
+
+  #readOn(text: string): Block[] {
+    const tokens = lex(text.slice(this.#settled));
+    // The last two blocks may still change: a paragraph may become a table, a list may go on after a blank line.
+    const kept = tokens.filter((token) => token.type !== "space").at(-3);
+    const end = kept === undefined ? 0 : tokens.indexOf(kept) + 1;
+    const length = tokens.slice(0, end).reduce((sum, token) => sum + token.raw.length, 0);
+    const fresh = blocks(tokens, 0);
+    // Settle only what is found again, character by character, in the text itself.
+    if (end > 0 && text.startsWith(tokens.slice(0, end).map((token) => token.raw).join(""), this.#settled)) {
+      const done = blocks(tokens.slice(0, end), 0);
+      const all = [...this.#blocks, ...fresh];
+      this.#blocks = [...this.#blocks, ...done];
+      this.#settled += length;
+      return all;
+    }
+    return [...this.#blocks, ...fresh];
+  }
+}
+
+function lex(source: string): Token[] {
+  return new Lexer({ gfm: true, breaks: true }).lex(flatten(source));
 }
 
 /** Cuts runs of block quote and list markers that only serve to nest without end. */

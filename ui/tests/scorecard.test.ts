@@ -1,0 +1,131 @@
+// From the first press to the stored scorecard; and the job tray that goes with it.
+import { screen, waitFor, within } from "@testing-library/svelte";
+import { describe, expect, it } from "vitest";
+import { FakeIpc } from "../src/ipc/fake";
+import { openOn, openWindow, press } from "./window";
+
+describe("the first start", () => {
+  it("needs one press for the scorecard of the starter model", async () => {
+    const ipc = await openWindow();
+    expect(((await screen.findByTestId("pick-starter")) as HTMLInputElement).checked).toBe(true);
+    expect((screen.getByTestId("size-quick") as HTMLInputElement).checked).toBe(true);
+    expect(screen.getByTestId("scorecard-empty")).toBeTruthy();
+    await press("run-scorecard");
+    expect(ipc.cards[0]?.request).toEqual({ models: ["starter"], size: "quick" });
+    await screen.findByTestId("scorecard-progress");
+    await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 4000 });
+    const row = screen.getByTestId("scorecard-row-starter");
+    expect(within(row).getByTestId("cell-mmlu").textContent).toContain("31.0%");
+    expect(within(row).getByTestId("cell-mmlu").textContent).toContain("22.2–39.8");
+    expect(within(row).getByTestId("cell-peak_memory").textContent).toContain("231MB");
+    expect(screen.getByTestId("verdicts").textContent).toContain("no real difference");
+    expect(screen.getAllByTestId("chart").length).toBeGreaterThan(0);
+    expect(screen.getByTestId("scorecard-command").textContent).toBe("billion scorecard --models starter --quick");
+    expect(screen.queryByTestId("scorecard-progress")).toBeNull();
+  });
+
+  it("tells the time and the uncertainty of each size before the start", async () => {
+    await openWindow();
+    await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 35\u202fs"));
+    expect(screen.getByTestId("forecast-full").textContent).toBe("about 49\u202fmin");
+    const quick = screen.getByTestId("size-quick").closest("label");
+    expect(quick?.textContent).toContain("±\u202f9 points");
+    expect(quick?.textContent).toContain("100 questions");
+    await press("pick-tinyllama-1.1b-chat");
+    await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 1\u202fmin"));
+  });
+
+  it("says what to do when there is no model", async () => {
+    await openWindow({ models: [] });
+    expect(await screen.findByText("No model to measure")).toBeTruthy();
+    expect(screen.queryByTestId("run-scorecard")).toBeNull();
+  });
+});
+
+describe("several models", () => {
+  it("are measured in the order of the list, and compared in words", async () => {
+    const ipc = await openWindow();
+    await press("pick-llama-3.2-1b");
+    await press("pick-tinyllama-1.1b-chat");
+    await press("size-standard");
+    await press("run-scorecard");
+    expect(ipc.cards[0]?.request).toEqual({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b"], size: "standard" });
+    await waitFor(() => expect(screen.getByTestId("verdicts").textContent).toContain("is better than"), { timeout: 6000 });
+  }, 10_000);
+});
+
+describe("earlier scorecards", () => {
+  it("can be shown again, and lead to their runs", async () => {
+    const ipc = new FakeIpc();
+    ipc.cards.push(
+      { id: 1, createdAt: 100, request: { models: ["starter"], size: "quick" }, stages: 3 },
+      { id: 2, createdAt: 200, request: { models: ["pythia-1b"], size: "full" }, stages: 1 },
+    );
+    await openOn(ipc);
+    expect((await screen.findByTestId("scorecard-incomplete")).textContent).toContain("Not complete");
+    expect(within(screen.getByTestId("scorecard-row-pythia-1b")).getByTestId("cell-decode").textContent).toContain("–");
+    const select = screen.getByTestId("scorecard-select") as HTMLSelectElement;
+    select.value = "1";
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+    await screen.findByTestId("scorecard-row-starter");
+  });
+});
+
+describe("a scorecard that cannot start", () => {
+  it("says why", async () => {
+    const ipc = await openWindow();
+    await screen.findByTestId("pick-starter");
+    ipc.startScorecard = () => Promise.reject({ code: "busy", message: "Another Billion measures: wait for job 7." });
+    await press("run-scorecard");
+    expect((await screen.findByTestId("scorecard-error")).textContent).toContain("wait for job 7");
+  });
+});
+
+describe("the job tray", () => {
+  it("offers to resume what was interrupted, in every view", async () => {
+    const ipc = new FakeIpc();
+    ipc.cards.push({ id: 5, createdAt: 100, request: { models: ["starter"], size: "full" }, stages: 1 });
+    ipc.jobs = [
+      {
+        id: 9,
+        title: "Full scorecard of SmolLM2",
+        state: "interrupted",
+        step: "MMLU",
+        done: 1,
+        total: 3,
+        eta_s: null,
+        error: null,
+        started_at: 0,
+        scorecard: 5,
+      },
+    ];
+    await openOn(ipc);
+    await press("nav-settings");
+    const job = await screen.findByTestId("job-9");
+    expect(job.textContent).toContain("Interrupted");
+    await press("job-resume-9");
+    await waitFor(() => expect(screen.getByTestId("job-9").dataset["state"]).toBe("running"));
+    expect(screen.queryByTestId("job-resume-9")).toBeNull();
+    await waitFor(() => expect(screen.getByTestId("job-9").dataset["state"]).toBe("done"), { timeout: 4000 });
+    await press("job-view-9");
+    await screen.findByTestId("view-scorecard");
+    await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"));
+    await press("job-dismiss-9");
+    await waitFor(() => expect(screen.queryByTestId("job-9")).toBeNull());
+    expect(ipc.jobs).toEqual([]);
+  });
+
+  it("cancels, and says why a job failed", async () => {
+    const ipc = await openWindow({ paceMs: 20 });
+    await screen.findByTestId("pick-starter");
+    await press("run-scorecard");
+    const job = await waitFor(() => screen.getByTestId(/^job-\d+$/));
+    const id = job.dataset["testid"]?.replace("job-", "");
+    await press(`job-cancel-${id}`);
+    await waitFor(() => expect(screen.getByTestId(`job-${id}`).dataset["state"]).toBe("cancelled"));
+    expect(screen.getByTestId(`job-resume-${id}`)).toBeTruthy();
+    ipc.resumeJob = () => Promise.reject({ code: "failed", message: "The model file is gone." });
+    await press(`job-resume-${id}`);
+    await waitFor(() => expect(screen.getByTestId("job-tray").textContent).toContain("The model file is gone."));
+  });
+});
