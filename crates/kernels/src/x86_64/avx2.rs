@@ -152,22 +152,20 @@ unsafe fn dot<const BITS: usize, const FROM: usize, const TO: usize>(
     };
     let ones = _mm256_set1_epi16(1);
     let mut sum = _mm256_setzero_si256();
-    let mut j = FROM;
-    while j < TO {
-        let end = if j + fit < TO { j + fit } else { TO };
-        let mut narrow = _mm256_setzero_si256();
-        while j < end {
-            // SAFETY: 8 groups of 4 activations lie at `x`.
-            let x = _mm256_set1_epi32(unsafe { x.add(j).read_unaligned() });
-            let pairs = if BITS == 8 {
-                _mm256_maddubs_epi16(_mm256_abs_epi8(w[j]), _mm256_sign_epi8(x, w[j]))
-            } else {
-                _mm256_maddubs_epi16(w[j], x)
-            };
-            narrow = _mm256_add_epi16(narrow, pairs);
-            j += 1;
+    let mut narrow = _mm256_setzero_si256();
+    for j in FROM..TO {
+        // SAFETY: 8 groups of 4 activations lie at `x`.
+        let x = _mm256_set1_epi32(unsafe { x.add(j).read_unaligned() });
+        let pairs = if BITS == 8 {
+            _mm256_maddubs_epi16(_mm256_abs_epi8(w[j]), _mm256_sign_epi8(x, w[j]))
+        } else {
+            _mm256_maddubs_epi16(w[j], x)
+        };
+        narrow = _mm256_add_epi16(narrow, pairs);
+        if (j - FROM + 1) % fit == 0 || j + 1 == TO {
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, ones));
+            narrow = _mm256_setzero_si256();
         }
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, ones));
     }
     sum
 }
@@ -343,38 +341,48 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
             }
         };
         let whole = t.cols / 2;
-        for half in 0..2 {
-            let mut totals = [_mm256_setzero_ps(); M];
+        // Halves at once: two chains of sums for few rows, registers for one with many.
+        let at_once = const { if M <= 4 { 2 } else { 1 } };
+        for first in (0..2).step_by(at_once) {
+            let mut totals = [[_mm256_setzero_ps(); M]; 2];
             let mut start = 0;
             while start < whole {
                 let end = (start + SUM_PAIRS).min(whole);
-                let mut sums = [_mm256_setzero_ps(); M];
+                let mut sums = [[_mm256_setzero_ps(); M]; 2];
                 for p in start..end {
-                    let (a, b) = pair(p, half);
-                    if half == 0 {
+                    if first == 0 {
                         let at = t.numbers.wrapping_add(p * bytes + AHEAD);
                         _mm_prefetch::<_MM_HINT_T0>(at.cast());
                         if FORMAT == F32 {
                             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64).cast());
                         }
                     }
-                    for m in 0..M {
-                        let x = t.x.add(m * t.cols + 2 * p);
-                        sums[m] = _mm256_fmadd_ps(a, _mm256_set1_ps(*x), sums[m]);
-                        sums[m] = _mm256_fmadd_ps(b, _mm256_set1_ps(*x.add(1)), sums[m]);
+                    for half in 0..at_once {
+                        let (a, b) = pair(p, first + half);
+                        let sums = &mut sums[half];
+                        for m in 0..M {
+                            let x = t.x.add(m * t.cols + 2 * p);
+                            sums[m] = _mm256_fmadd_ps(a, _mm256_set1_ps(*x), sums[m]);
+                            sums[m] = _mm256_fmadd_ps(b, _mm256_set1_ps(*x.add(1)), sums[m]);
+                        }
                     }
                 }
-                for m in 0..M {
-                    totals[m] = _mm256_add_ps(totals[m], sums[m]);
+                for half in 0..at_once {
+                    for m in 0..M {
+                        totals[half][m] = _mm256_add_ps(totals[half][m], sums[half][m]);
+                    }
                 }
                 start = end;
             }
-            for m in 0..M {
-                if t.cols % 2 == 1 {
-                    let x = _mm256_set1_ps(*t.x.add(m * t.cols + 2 * whole));
-                    totals[m] = _mm256_fmadd_ps(pair(whole, half).0, x, totals[m]);
+            for half in 0..at_once {
+                for m in 0..M {
+                    let mut total = totals[half][m];
+                    if t.cols % 2 == 1 {
+                        let x = _mm256_set1_ps(*t.x.add(m * t.cols + 2 * whole));
+                        total = _mm256_fmadd_ps(pair(whole, first + half).0, x, total);
+                    }
+                    _mm256_storeu_ps(out[m].as_mut_ptr().add(8 * (first + half)), total);
                 }
-                _mm256_storeu_ps(out[m].as_mut_ptr().add(8 * half), totals[m]);
             }
         }
     }
