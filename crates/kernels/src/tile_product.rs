@@ -18,6 +18,10 @@ const GROUP_BYTES: usize = 256 << 10;
 pub(crate) type Outputs = [[f32; TILE]; PANEL];
 
 /// One tile of quantized weights and one panel of int8 activations.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only SIMD kernels read operands")
+)]
 pub(crate) struct QuantOperands {
     pub blocks: usize,
     pub quants: *const u8,
@@ -32,6 +36,10 @@ pub(crate) struct QuantOperands {
 }
 
 /// One tile of float weights and one panel of f32 activations, whose rows are `cols` apart.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only SIMD kernels read operands")
+)]
 pub(crate) struct FloatOperands {
     pub cols: usize,
     pub numbers: *const u8,

@@ -162,7 +162,7 @@ unsafe fn dot<const BITS: usize, const FROM: usize, const TO: usize>(
             _mm256_maddubs_epi16(w[j], x)
         };
         narrow = _mm256_add_epi16(narrow, pairs);
-        if (j - FROM + 1) % fit == 0 || j + 1 == TO {
+        if (j - FROM + 1).is_multiple_of(fit) || j + 1 == TO {
             sum = _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, ones));
             narrow = _mm256_setzero_si256();
         }
