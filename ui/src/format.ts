@@ -76,6 +76,16 @@ export function percent(value: number): string {
   return `${(value * 100).toFixed(1)}${NARROW}%`;
 }
 
+/** How much of a job is done, rounded down, so that 100 % means done. */
+export function share(done: number, total: number): string {
+  return `${Math.floor((100 * Math.min(done, total)) / Math.max(1, total))}${NARROW}%`;
+}
+
+/** First letter large, as a sentence or a line begins. */
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** A half width of an interval in accuracy: 0.0904 -> "± 9 points". */
 export function points(halfWidth: number): string {
   const value = halfWidth * 100;
@@ -87,6 +97,8 @@ export function reading(value: number, unit: string): Reading {
   switch (unit) {
     case "accuracy":
       return { text: (value * 100).toFixed(1), unit: "%" };
+    case "%":
+      return { text: value.toFixed(1), unit };
     case "bytes":
       return bytesReading(value);
     case "s":
@@ -110,7 +122,7 @@ export function measured(value: number, unit: string): string {
 export function range(value: number, lo: number | null, hi: number | null, unit: string): string {
   if (lo === null || hi === null) return "";
   const scale = scaleOf(value, unit);
-  const digits = (v: number): string => (unit === "accuracy" ? v.toFixed(1) : significant(v));
+  const digits = (v: number): string => (unit === "accuracy" || unit === "%" ? v.toFixed(1) : significant(v));
   return `${digits(lo * scale)}–${digits(hi * scale)}`;
 }
 

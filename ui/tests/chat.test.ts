@@ -92,19 +92,30 @@ describe("comparing", () => {
     await openWindow({ paceMs: 15 });
     await openChat(["starter", "tinyllama-1.1b-chat"]);
     await say("Well?");
-    await waitFor(() => expect(within(reply(1)).getByTestId("reply-status").textContent).toContain("Waiting for the model before it"));
+    await waitFor(() => expect(within(reply(1)).getByTestId("reply-status").textContent).toContain("Waits for the model before it"));
   });
 
-  it("starts a new chat when other models are chosen", async () => {
+  it("can begin in the middle of a chat, and leaves the earlier replies as they were", async () => {
     const ipc = await openWindow({ reply: "Yes." });
     await openChat();
     await say("One");
     await finished();
     await openChat(["starter", "tinyllama-1.1b-chat"]);
-    expect(screen.queryByTestId("reply-0")).toBeNull();
+    expect(screen.getAllByTestId("reply-0")).toHaveLength(1);
     await say("Two");
     await finished(1);
-    expect(ipc.chats).toHaveLength(2);
+    expect(ipc.sent[1]).toMatchObject({ chat: ipc.chats[0]?.id, models: ["starter", "tinyllama-1.1b-chat"] });
+    expect(ipc.chats).toHaveLength(1);
+    expect(screen.getAllByTestId("reply-0")).toHaveLength(2);
+    expect(screen.getAllByTestId("reply-1")).toHaveLength(1);
+  });
+
+  it("does not change models while they answer", async () => {
+    await openWindow({ paceMs: 20 });
+    await openChat();
+    await say("One");
+    await press("chat-models");
+    expect((screen.getByTestId("chat-model-tinyllama-1.1b-chat") as HTMLInputElement).disabled).toBe(true);
   });
 });
 
@@ -158,11 +169,13 @@ describe("a base model", () => {
     const note = await screen.findByTestId("completion-note");
     expect(note.textContent).toContain("Pythia 1B is a base model without a chat template");
     expect(screen.getByTestId("chat-input").getAttribute("aria-label")).toBe("Text to continue");
+    expect(note.textContent).not.toContain("added to the end");
     await say("Once upon a time");
     const done = await finished();
     // Continued text is text, not markdown.
     expect(within(done).getByTestId("reply-text").textContent).toContain("*king*");
     expect(ipc.sent[0]?.models).toEqual(["pythia-1b"]);
+    expect(screen.getByTestId("completion-note").textContent).toContain("added to the end");
   });
 });
 

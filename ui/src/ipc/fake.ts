@@ -146,9 +146,6 @@ export class FakeIpc implements Ipc {
     const chat = this.#store(send);
     this.#stopped.delete(chat.id);
     onEvent({ kind: "saved", chat: chat.id, title: chat.title });
-    send.models.forEach((_, column) => {
-      if (column > 0) onEvent({ kind: "waiting", column, reason: "waiting for the model before it" });
-    });
     const replies: Reply[] = [];
     for (const [column, model] of send.models.entries()) {
       const reply = await this.#answer(chat.id, model, column, send, onEvent);

@@ -148,42 +148,48 @@ export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, f
   };
 }
 
+/** As the workbench makes them: in the units of the axes. */
 export function fakeCharts(rows: ScorecardRow[]): ChartData[] {
   const names = rows.map((row) => row.name);
-  const dots = (title: string, label: string, unit: string, pick: (row: ScorecardRow) => Figure | null, chance: boolean): ChartData => ({
+  const guessing = { value: 25, label: "guessing" };
+  const scaled = (x: number, found: Figure, scale: number) => ({
+    x,
+    y: found.value * scale,
+    lo: found.lo === null ? null : found.lo * scale,
+    hi: found.hi === null ? null : found.hi * scale,
+  });
+  const dots = (
+    title: string,
+    label: string,
+    unit: string,
+    pick: (row: ScorecardRow) => Figure | null,
+    scale: number,
+  ): ChartData => ({
     title,
     form: "dots",
     x: { label: "Model", unit: "", categories: names, min: null, reference: null },
-    y: { label, unit, categories: [], min: 0, reference: chance ? { value: 0.25, label: "chance" } : null },
+    y: { label, unit, categories: [], min: 0, reference: unit === "%" ? guessing : null },
     series: rows.flatMap((row, x) => {
       const found = pick(row);
-      return found === null
-        ? []
-        : [{ model: row.model, name: row.name, points: [{ x, y: found.value, lo: found.lo, hi: found.hi }] }];
+      return found === null ? [] : [{ model: row.model, name: row.name, points: [scaled(x, found, scale)] }];
     }),
   });
+  const quality: ChartData = {
+    title: "Quality against memory: up and left is better",
+    form: "scatter",
+    x: { label: "Peak memory", unit: "GB", categories: [], min: 0, reference: null },
+    y: { label: "MMLU accuracy", unit: "%", categories: [], min: 0, reference: guessing },
+    series: rows.flatMap((row) =>
+      row.mmlu === null || row.peak_memory === null
+        ? []
+        : [{ model: row.model, name: row.name, points: [scaled(row.peak_memory.value / 1e9, row.mmlu, 100)] }],
+    ),
+  };
   return [
-    dots("MMLU accuracy with its 95 % interval", "MMLU accuracy", "accuracy", (row) => row.mmlu, true),
-    dots("Writing speed", "Decode", "tokens/s", (row) => row.decode, false),
-    {
-      title: "Quality against memory: up and to the left is better",
-      form: "scatter",
-      x: { label: "Peak memory", unit: "bytes", categories: [], min: 0, reference: null },
-      y: { label: "MMLU accuracy", unit: "accuracy", categories: [], min: 0, reference: { value: 0.25, label: "chance" } },
-      series: rows.flatMap((row) =>
-        row.mmlu === null || row.peak_memory === null
-          ? []
-          : [
-              {
-                model: row.model,
-                name: row.name,
-                points: [{ x: row.peak_memory.value, y: row.mmlu.value, lo: row.mmlu.lo, hi: row.mmlu.hi }],
-              },
-            ],
-      ),
-    },
-    dots("Peak memory of the engine process", "Peak memory", "bytes", (row) => row.peak_memory, false),
-  ];
+    dots("MMLU accuracy with 95 % intervals", "MMLU accuracy", "%", (row) => row.mmlu, 100),
+    dots("Generation speed: median, slowest and fastest repeat", "Generation", "tokens/s", (row) => row.decode, 1),
+    quality,
+  ].filter((chart) => chart.series.length > 0);
 }
 
 export function fakeVerdicts(rows: ScorecardRow[]): string[] {

@@ -4,6 +4,8 @@ import { asApiError, type ApiError, type Ipc, type Job } from "../ipc";
 export class Jobs {
   all = $state.raw<Job[]>([]);
   error = $state.raw<ApiError | null>(null);
+  /** Jobs that were asked to stop and have not yet. */
+  cancelling = $state.raw<number[]>([]);
   readonly #ipc: Ipc;
   readonly #listeners = new Set<(job: Job) => void>();
 
@@ -26,8 +28,10 @@ export class Jobs {
     return () => this.#listeners.delete(listener);
   }
 
-  cancel(id: number): Promise<void> {
-    return this.#ask(this.#ipc.cancelJob(id));
+  async cancel(id: number): Promise<void> {
+    this.cancelling = [...this.cancelling, id];
+    await this.#ask(this.#ipc.cancelJob(id));
+    if (this.error !== null) this.cancelling = this.cancelling.filter((other) => other !== id);
   }
 
   resume(id: number): Promise<void> {
@@ -50,6 +54,7 @@ export class Jobs {
   #take(jobs: Job[]): void {
     const before = new Map(this.all.map((job) => [job.id, job]));
     this.all = jobs;
+    this.cancelling = this.cancelling.filter((id) => jobs.some((job) => job.id === id && isActive(job)));
     for (const job of jobs) {
       const old = before.get(job.id);
       if (old?.state === job.state && old.step === job.step && old.done === job.done) continue;

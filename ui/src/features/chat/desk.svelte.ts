@@ -67,15 +67,9 @@ export class ChatDesk {
     await this.refresh();
   }
 
-  /** Changes who answers. A chat that has turns keeps its models, so this starts another. */
+  /** Changes who answers from the next message on; not while they answer. */
   choose(models: string[]): void {
-    if (this.open.turns.length > 0 || this.open.busy) {
-      const draft = this.open.draft;
-      this.start(models);
-      this.open.draft = draft;
-    } else {
-      this.open.models = models;
-    }
+    if (!this.open.busy && models.length > 0) this.open.models = models.slice(0, MOST_COLUMNS);
   }
 
   #fresh(models: string[]): Thread {

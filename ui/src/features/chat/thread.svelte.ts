@@ -23,12 +23,13 @@ export type Stage =
 /** A reply that is being written. */
 export class LiveReply {
   readonly model: string;
-  stage = $state.raw<Stage>({ kind: "waiting", reason: "waiting" });
+  stage = $state.raw<Stage>({ kind: "waiting", reason: "" });
   text = $state("");
   tokens = $state(0);
 
-  constructor(model: string) {
+  constructor(model: string, column: number) {
     this.model = model;
+    this.stage = { kind: "waiting", reason: column === 0 ? "" : "waits for the model before it" };
   }
 }
 
@@ -148,7 +149,7 @@ export class Thread {
       options: this.options,
     };
     const before = this.turns;
-    const live = this.models.map((model) => new LiveReply(model));
+    const live = this.models.map((model, column) => new LiveReply(model, column));
     this.error = null;
     this.stopping = false;
     this.#stopWanted = false;

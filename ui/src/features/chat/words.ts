@@ -1,6 +1,6 @@
 // What happens in a chat, in words.
 import type { ModelEntry, Reply } from "../../ipc";
-import { count, duration, significant } from "../../format";
+import { capital, count, duration, significant } from "../../format";
 import type { Stage } from "./thread.svelte";
 
 /** Why a reply ended. */
@@ -46,16 +46,28 @@ export function stageWords(stage: Stage, tokens: number): string {
   }
 }
 
-/** Why these models get a box for text to continue; null when each of them chats. */
-export function completionNote(models: (ModelEntry | undefined)[]): string | null {
+/** The stage alone, for those who listen. */
+export function stageName(stage: Stage): string {
+  return {
+    waiting: "waiting",
+    loading: "loading",
+    reading: "reading the prompt",
+    writing: "writing",
+    finished: "finished",
+  }[stage.kind];
+}
+
+/**
+ * Why these models get a box for text to continue; null when each of them chats. What is sent later is added to the end
+ * of the text so far: a base model reads one growing text.
+ */
+export function completionNote(models: (ModelEntry | undefined)[], begun: boolean): string | null {
   const base = models.filter((model): model is ModelEntry => model !== undefined && !model.chat);
   if (base.length === 0) return null;
   const names = base.map((model) => model.name).join(" and ");
-  return base.length === 1
-    ? `${names} is a base model without a chat template: it continues your text instead of answering it.`
-    : `${names} are base models without a chat template: they continue your text instead of answering it.`;
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  const why =
+    base.length === 1
+      ? `${names} is a base model without a chat template: it continues your text instead of answering it.`
+      : `${names} are base models without a chat template: they continue your text instead of answering it.`;
+  return begun ? `${why} What you send is added to the end of the text so far.` : why;
 }
