@@ -9,6 +9,9 @@ use crate::{Isa, Matrix, Pool, parts::Parts, simd};
 /// Rows that a kernel multiplies at once at most.
 pub(crate) const PANEL: usize = 8;
 
+/// Largest magnitude of a block below which it counts as zeros, so that its scale can be inverted.
+pub(crate) const SMALLEST: f32 = f32::MIN_POSITIVE * 128.0;
+
 /// Numbers from which it pays to wake other threads for quantizing.
 const PARALLEL_NUMBERS: usize = 1 << 15;
 
@@ -114,6 +117,9 @@ impl Activations {
     fn quantize(&mut self, isa: Isa, pool: &Pool, kinds: &[(i32, bool)]) {
         let (rows, cols) = (self.rows, self.cols);
         let blocks = cols / 32;
+        if blocks == 0 {
+            return;
+        }
         let x = &self.f32;
         let int8 = &mut self.int8;
         int8.q.resize(rows * cols, 0);
@@ -144,27 +150,21 @@ impl Activations {
             let width = PANEL.min(rows - first);
             let (start, end) = (first * blocks, (first + width) * blocks);
             // SAFETY: parts of one panel, and each panel is visited once.
-            let (q, scales, sums, weighted) = unsafe {
-                (
-                    q.part(start * 32..end * 32),
-                    scales.part(start..end),
-                    sums.part(start * 2..end * 2),
-                    weighted.part(start..end),
-                )
-            };
-            simd::vectorized(isa, || {
-                for r in 0..width {
-                    let x = &x[(first + r) * cols..][..cols];
-                    for (b, x) in x.as_chunks().0.iter().enumerate() {
-                        let at = b * width + r;
-                        let (scale, halves) = quantize_32(x, &mut q.as_chunks_mut().0[at]);
-                        scales[at] = scale;
-                        weighted[at] = scale * halves[0].wrapping_add(halves[1]) as f32;
-                        sums[2 * b * width + r] = halves[0];
-                        sums[(2 * b + 1) * width + r] = halves[1];
-                    }
+            let mut out = unsafe {
+                Int8Panel {
+                    q: q.part(start * 32..end * 32),
+                    scales: scales.part(start..end),
+                    sums: sums.part(start * 2..end * 2),
+                    weighted: weighted.part(start..end),
                 }
-            });
+            };
+            simd::quantize_panel(
+                isa,
+                &x[first * cols..(first + width) * cols],
+                cols,
+                &mut out,
+            );
+            let sums = out.sums;
             for (offset, in_16, values) in &corrections {
                 if *in_16 {
                     // SAFETY: as above.
@@ -195,11 +195,41 @@ impl Activations {
     }
 }
 
+/// Where the int8 form of one panel goes; see [`Int8`].
+pub(crate) struct Int8Panel<'a> {
+    pub q: &'a mut [i8],
+    pub scales: &'a mut [f32],
+    pub sums: &'a mut [i32],
+    pub weighted: &'a mut [f32],
+}
+
+/// The rows of a panel, each `cols` long, block by block through `quantize_32` or its twin.
+#[inline(always)]
+pub(crate) fn quantize_panel(
+    x: &[f32],
+    cols: usize,
+    out: &mut Int8Panel<'_>,
+    block: impl Fn(&[f32; 32], &mut [i8; 32]) -> (f32, [i32; 2]),
+) {
+    let width = x.len() / cols;
+    let q = out.q.as_chunks_mut().0;
+    for (r, x) in x.chunks_exact(cols).enumerate() {
+        for (b, x) in x.as_chunks().0.iter().enumerate() {
+            let at = b * width + r;
+            let (scale, halves) = block(x, &mut q[at]);
+            out.scales[at] = scale;
+            out.weighted[at] = scale * halves[0].wrapping_add(halves[1]) as f32;
+            out.sums[2 * b * width + r] = halves[0];
+            out.sums[(2 * b + 1) * width + r] = halves[1];
+        }
+    }
+}
+
 /// 32 numbers as integers of -127..=127, their scale and the sums of each half.
 ///
 /// NaN or infinity makes the scale so, and the integers meaningless; numbers too small for a scale become zero.
 #[inline(always)]
-fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+pub(crate) fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     /// Added to a small number and taken off again it leaves the nearest integer (ties to even) in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // The bits of magnitudes order as the magnitudes do, with infinity and NaN on top.
@@ -207,11 +237,7 @@ fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
         .iter()
         .fold(0_u32, |top, v| top.max(v.to_bits() & 0x7fff_ffff));
     let top = f32::from_bits(top);
-    let inverse = if top < f32::MIN_POSITIVE * 128.0 {
-        0.0
-    } else {
-        127.0 / top
-    };
+    let inverse = if top < SMALLEST { 0.0 } else { 127.0 / top };
     let mut v = [0_i32; 32];
     for i in 0..32 {
         let rounded = (x[i] * inverse + ROUND).to_bits();
@@ -220,4 +246,46 @@ fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     }
     let sum = |v: &[i32]| v.iter().fold(0_i32, |sum, v| sum.wrapping_add(*v));
     (top / 127.0, [sum(&v[..16]), sum(&v[16..])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Format;
+
+    #[test]
+    fn every_instruction_set_quantizes_alike() {
+        let pool = Pool::new(2);
+        let (rows, cols) = (11, 96);
+        let bytes = vec![0; 54];
+        let reader = Matrix::pack(Isa::scalar(), &pool, Format::Q4_0, 1, cols, &bytes);
+        let reader = reader.expect("a valid shape");
+        let fill = |isa: Isa| {
+            let mut x = Activations::new();
+            for (i, x) in x.begin(rows, cols).iter_mut().enumerate() {
+                // Ties, both signs, a block of zeros, one of numbers too small to divide by.
+                *x = match i / 32 {
+                    3 => 0.0,
+                    5 => 1e-39,
+                    _ => ((i * 37) % 255) as f32 - 127.0 + if i % 3 == 0 { 0.5 } else { 0.0 },
+                };
+            }
+            x.finish(isa, &pool, &[&reader]);
+            x.int8
+        };
+        let expected = fill(Isa::scalar());
+        for isa in Isa::available() {
+            let found = fill(isa);
+            assert_eq!(found.q, expected.q, "{}", isa.name());
+            assert_eq!(found.scales, expected.scales, "{}", isa.name());
+            assert_eq!(found.sums, expected.sums, "{}", isa.name());
+            assert_eq!(found.weighted, expected.weighted, "{}", isa.name());
+            assert_eq!(
+                found.corrections[0].values,
+                expected.corrections[0].values,
+                "{}",
+                isa.name()
+            );
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Where there is no SIMD (other machines, `BILLION_ISA=scalar`) matrices are not packed into tiles, and none of the
 //! kernels is asked for.
 
-use crate::activations::PANEL;
+use crate::activations::{self, Int8Panel, PANEL};
 use crate::isa::Level;
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, QuantKernel};
@@ -50,6 +50,18 @@ pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::float_kernels(format),
         level => unreachable!("{level:?} has no tiles of {format}"),
+    }
+}
+
+/// Rows of a panel to int8.
+pub(crate) fn quantize_panel(isa: Isa, x: &[f32], cols: usize, out: &mut Int8Panel<'_>) {
+    match isa.level() {
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::quantize_panel(x, cols, out) },
+        _ => vectorized(isa, || {
+            activations::quantize_panel(x, cols, out, activations::quantize_32)
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: a vector holds 4 integers of each of a tile's 16 rows, or one float of each.
 
 use crate::Format;
-use crate::activations::PANEL;
+use crate::activations::{self, Int8Panel, PANEL, SMALLEST};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
@@ -35,6 +35,68 @@ pub(crate) unsafe fn pack(tiles: &Tiles, source: &[u8], parts: TileParts<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
 pub(crate) unsafe fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
+}
+
+/// Rows of a panel to int8, the same integers and scales as in plain Rust.
+///
+/// # Safety
+/// The CPU must have AVX-512 F, BW, VL and VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+pub(crate) unsafe fn quantize_panel(x: &[f32], cols: usize, out: &mut Int8Panel<'_>) {
+    activations::quantize_panel(x, cols, out, |x, q| quantize_32(x, q));
+}
+
+/// The twin of `activations::quantize_32`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    // SAFETY: 32 numbers are two vectors.
+    let (a, b) = unsafe {
+        (
+            _mm512_loadu_ps(x.as_ptr()),
+            _mm512_loadu_ps(x.as_ptr().add(16)),
+        )
+    };
+    // Magnitudes order as their bits do, with infinity and NaN on top.
+    let sign = _mm512_set1_epi32(i32::MAX);
+    let top = _mm512_max_epu32(
+        _mm512_and_si512(_mm512_castps_si512(a), sign),
+        _mm512_and_si512(_mm512_castps_si512(b), sign),
+    );
+    let top = _mm256_max_epu32(
+        _mm512_castsi512_si256(top),
+        _mm512_extracti64x4_epi64::<1>(top),
+    );
+    let top = _mm_max_epu32(
+        _mm256_castsi256_si128(top),
+        _mm256_extracti128_si256::<1>(top),
+    );
+    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b01_00_11_10>(top));
+    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b10_11_00_01>(top));
+    let top = f32::from_bits(_mm_cvtsi128_si32(top) as u32);
+    let inverse = if top < SMALLEST { 0.0 } else { 127.0 / top };
+    let inverse = _mm512_set1_ps(inverse);
+    // Rounds to nearest, ties to even.
+    let (a, b) = (
+        _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))),
+        _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))),
+    );
+    // SAFETY: `q` is 32 bytes.
+    unsafe {
+        _mm_storeu_si128(q.as_mut_ptr().cast(), a);
+        _mm_storeu_si128(q.as_mut_ptr().add(16).cast(), b);
+    }
+    let (zero, ones) = (_mm_setzero_si128(), _mm_set1_epi8(1));
+    let (a, b) = (
+        _mm_dpbusd_epi32(zero, ones, a),
+        _mm_dpbusd_epi32(zero, ones, b),
+    );
+    let sums = _mm_hadd_epi32(a, b);
+    let sums = _mm_hadd_epi32(sums, sums);
+    (
+        top / 127.0,
+        [_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums)],
+    )
 }
 
 /// The kernels of a quantized format, by rows of the panel.
