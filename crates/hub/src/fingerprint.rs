@@ -41,11 +41,11 @@ pub(crate) fn sha256_weights(files: &[(String, String)]) -> String {
     if let [(_, only)] = weights[..] {
         return only.clone();
     }
-    let list: String = weights
-        .iter()
-        .map(|(name, hash)| format!("{hash}  {name}\n"))
-        .collect();
-    hex(&Sha256::digest(list.as_bytes()))
+    let mut list = Sha256::new();
+    for (name, hash) in weights {
+        list.update(format!("{hash}  {name}\n"));
+    }
+    hex(&list.finalize())
 }
 
 pub(crate) fn is_weights(name: &str) -> bool {
