@@ -1,0 +1,293 @@
+//! The arguments of every command (cli.md). Commands of later versions are not here.
+
+use std::path::PathBuf;
+
+use billion_workbench::api::{ReplyOptions, ScorecardSize};
+use billion_workbench::{EngineOptions, Executor};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Get, measure and talk to one-billion-parameter language models on your own machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "billion",
+    version,
+    arg_required_else_help = true,
+    infer_subcommands = false
+)]
+pub struct Cli {
+    /// Print one JSON document on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Models on this machine.
+    #[command(subcommand)]
+    Models(Models),
+    /// Talk to a model.
+    Chat(Chat),
+    /// Perplexity of a text.
+    Perplexity(Perplexity),
+    /// Measure one thing.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Measure everything at once, for one model or several.
+    Scorecard(Scorecard),
+    /// Stored runs.
+    #[command(subcommand)]
+    Results(Results),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// All known models.
+    List,
+    /// Everything known of a model.
+    Info {
+        /// An id, a .gguf file or a model folder.
+        model: String,
+    },
+    /// Add a .gguf file or a model folder to the library.
+    Import {
+        /// File or folder.
+        path: PathBuf,
+    },
+    /// Remove imported models.
+    Rm {
+        /// Ids.
+        #[arg(required = true)]
+        models: Vec<String>,
+    },
+}
+
+/// How the engine is set up.
+#[derive(Debug, Args)]
+pub struct Engine {
+    /// Where the model runs.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Threads [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Which executor: our own kernels, or candle tensors (slower; an independent check).
+    #[arg(long, value_enum, default_value_t = ExecutorArg::Cpu)]
+    executor: ExecutorArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Device {
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExecutorArg {
+    Cpu,
+    Candle,
+}
+
+impl Engine {
+    /// The options as the workbench takes them; a device that this build lacks is refused.
+    pub fn options(&self, context_len: Option<u32>) -> anyhow::Result<EngineOptions> {
+        let missing = match self.device {
+            Device::Cpu => None,
+            Device::Cuda => Some("cuda"),
+            Device::Metal => Some("metal"),
+        };
+        if let Some(name) = missing {
+            anyhow::bail!("this build has no {name} backend, only cpu; leave --device out");
+        }
+        Ok(EngineOptions {
+            device: "cpu".to_owned(),
+            threads: self.threads,
+            context_len,
+            executor: match self.executor {
+                ExecutorArg::Cpu => Executor::Cpu,
+                ExecutorArg::Candle => Executor::Candle,
+            },
+        })
+    }
+}
+
+/// MODEL is an id of `billion models list`, a .gguf file or a model folder.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// Ask once and end; without it, a conversation.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// System message [default: the template's own].
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Most tokens of a reply.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// 0 always takes the likeliest token.
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = at_least_zero)]
+    temperature: f32,
+    /// Seed of the sampler.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// More models to answer the same.
+    #[arg(long, value_name = "MODEL", num_args = 1..)]
+    pub compare: Vec<String>,
+    /// Longest context in tokens [default: the model's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub ctx: Option<u32>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+impl Chat {
+    /// How to reply.
+    pub fn options(&self) -> ReplyOptions {
+        ReplyOptions {
+            system: self.system.clone(),
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            seed: self.seed,
+            ..ReplyOptions::default()
+        }
+    }
+}
+
+fn at_least_zero(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("must be a number from 0".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Perplexity {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// UTF-8 text file.
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Window in tokens [default: the model's context].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub ctx: Option<u32>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Knowledge: multiple-choice questions of 57 subjects.
+    Mmlu(Mmlu),
+    /// Speed of reading and generating.
+    Speed(Speed),
+    /// Memory of the engine process.
+    Memory(Memory),
+}
+
+#[derive(Debug, Args)]
+pub struct Mmlu {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// Solved examples before each question [default: 5 where there is a dev split, else 0].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=5))]
+    pub shots: Option<u32>,
+    /// The first N questions of each subject.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Subjects, with commas between them [default: all].
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub subjects: Vec<String>,
+    /// Folder with test/SUBJECT_test.csv and dev/SUBJECT_dev.csv [default: the starter pack].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Write a JSON line for each question here.
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub struct Speed {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// Tokens of the prompt.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: Option<u32>,
+    /// Tokens to generate.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub r#gen: Option<u32>,
+    /// Repeats.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Sequences that run together.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Tokens in the cache before the clock starts.
+    #[arg(long, value_name = "N")]
+    pub depth: Option<u32>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub struct Memory {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// Tokens to fill the cache with [default: 2048, or the model's context].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ctx: Option<u32>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("size").multiple(false))]
+pub struct Scorecard {
+    /// Models, with commas between them.
+    #[arg(long, value_name = "M1,M2", value_delimiter = ',', required = true)]
+    pub models: Vec<String>,
+    /// Ten MMLU subjects, ten questions each [default].
+    #[arg(long, group = "size")]
+    quick: bool,
+    /// All 57 subjects, 20 questions each.
+    #[arg(long, group = "size")]
+    standard: bool,
+    /// All 14,042 questions.
+    #[arg(long, group = "size")]
+    full: bool,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+impl Scorecard {
+    /// The size asked for.
+    pub fn size(&self) -> ScorecardSize {
+        if self.full {
+            ScorecardSize::Full
+        } else if self.standard {
+            ScorecardSize::Standard
+        } else {
+            ScorecardSize::Quick
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Results {
+    /// All runs, the latest first.
+    List,
+    /// A run with all it holds.
+    Show {
+        /// Number of the run.
+        id: u32,
+    },
+}

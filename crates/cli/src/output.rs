@@ -1,0 +1,138 @@
+//! What people and programs read: one JSON document, or tables, on standard output.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+/// Writes text to standard output. A reader that has gone away ends the program quietly.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
+        std::process::exit(0);
+    }
+}
+
+/// Prints one JSON document.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text);
+    Ok(())
+}
+
+/// A table with a header row; columns of figures are given in `right` by their index.
+pub fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let head: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let pad = " ".repeat(width - cell.chars().count());
+            let (left, right) = if right.contains(&i) {
+                (pad.as_str(), cell.as_str())
+            } else {
+                (cell.as_str(), pad.as_str())
+            };
+            line.extend([left, right, "  "]);
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    print(&text);
+}
+
+/// Label and value pairs, one a line.
+pub fn pairs<L: AsRef<str>, V: AsRef<str>>(rows: &[(L, V)]) {
+    let width = rows
+        .iter()
+        .map(|(label, _)| label.as_ref().chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (label, value) in rows {
+        let label = label.as_ref();
+        let pad = " ".repeat(width - label.chars().count());
+        text.extend([label, &pad, "  ", value.as_ref(), "\n"]);
+    }
+    print(&text);
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        format!("{:.1} MB", bytes as f64 / 1e6)
+    } else {
+        format!("{:.2} GB", bytes as f64 / 1e9)
+    }
+}
+
+/// A count of parameters for people.
+pub fn params(count: u64) -> String {
+    if count < 1_000_000_000 {
+        format!("{:.0}M", count as f64 / 1e6)
+    } else {
+        format!("{:.2}B", count as f64 / 1e9)
+    }
+}
+
+/// A share as a percentage.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A moment in UTC: "2026-11-24 21:31".
+pub fn date(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).floor() as i64;
+    let days = minutes.div_euclid(24 * 60);
+    let minute = minutes.rem_euclid(24 * 60);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
+        minute / 60,
+        minute % 60
+    )
+}
+
+/// Year, month and day of a count of days since 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// The text without line breaks.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_figures_read_well() {
+        assert_eq!(date(0.0), "1970-01-01 00:00");
+        assert_eq!(date(951_782_399.0), "2000-02-28 23:59");
+        assert_eq!(date(951_782_400.0), "2000-02-29 00:00");
+        assert_eq!(date(1_795_469_460.0), "2026-11-23 21:31");
+        assert_eq!(size(98_765_432), "98.8 MB");
+        assert_eq!(params(1_100_048_384), "1.10B");
+        assert_eq!(one_line("a\n  b\tc"), "a b c");
+    }
+}

@@ -1,0 +1,65 @@
+//! Progress bars on standard error, only where a person watches it.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use billion_workbench::JobProgress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar for one command.
+pub struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    /// A bar; hidden unless standard error is a terminal.
+    pub fn new() -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {prefix}")
+                .expect("the template is valid"),
+        );
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// Shows how far the work is.
+    pub fn show(&self, progress: &JobProgress) {
+        self.bar.set_length(u64::from(progress.total));
+        self.bar.set_position(u64::from(progress.done));
+        self.bar.set_message(progress.step.clone());
+        self.bar.set_prefix(match progress.eta_s {
+            Some(seconds) if seconds.is_finite() && seconds >= 0.0 => left(seconds),
+            _ => String::new(),
+        });
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn left(seconds: f64) -> String {
+    let seconds = seconds.round().min(1e9) as u64;
+    match seconds {
+        0..60 => format!("{seconds} s left"),
+        60..3600 => format!("{} min left", seconds.div_ceil(60)),
+        _ => format!("{} h {} min left", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn time_left_is_rounded_for_people() {
+        assert_eq!(super::left(3.4), "3 s left");
+        assert_eq!(super::left(61.0), "2 min left");
+        assert_eq!(super::left(7300.0), "2 h 1 min left");
+    }
+}
