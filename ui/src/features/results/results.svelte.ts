@@ -14,6 +14,7 @@ export class ResultsDesk {
   detailsError = $state.raw<ApiError | null>(null);
   wrongOnly = $state(false);
   readonly #ipc: Ipc;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(ipc: Ipc) {
     this.#ipc = ipc;
@@ -38,6 +39,14 @@ export class ResultsDesk {
     } finally {
       this.loaded = true;
     }
+  }
+
+  /** Reads the list again, at most once a second however often this is asked. */
+  refreshSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.refresh();
+    }, 1000);
   }
 
   async open(id: number): Promise<void> {
