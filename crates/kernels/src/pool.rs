@@ -227,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_follow_each_other_closely_keep_their_chunks_apart() {
+        let pool = Pool::new(4);
+        for round in 0..20_000_u32 {
+            let sum = AtomicU32::new(0);
+            let chunks = 2 + round % 5;
+            pool.run(chunks as usize, &|i| {
+                sum.fetch_add(round + i as u32, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), chunks * round + chunks * (chunks - 1) / 2);
+        }
+    }
+
+    #[test]
     fn runs_nest_and_cross() {
         let pool = Pool::new(3);
         let count = AtomicU32::new(0);

@@ -158,6 +158,26 @@ fn rows_come_back_exactly() {
     }
 }
 
+/// What a packed matrix may take, relative to its bytes in a file: Q3_K's 6-bit scales are widened to 8 bits.
+const MEMORY_TOLERANCE: f64 = 1.04;
+
+#[test]
+fn packed_weights_take_the_bits_of_the_file() {
+    let pool = Pool::new(2);
+    for isa in Isa::available() {
+        for format in Format::ALL {
+            let (matrix, _) = packed(isa, &pool, format, 64, 512);
+            let file = format.row_bytes(64 * 512).expect("whole blocks");
+            let ratio = matrix.bytes() as f64 / file as f64;
+            assert!(
+                (1.0..=MEMORY_TOLERANCE).contains(&ratio),
+                "{format} on {}: {ratio}",
+                isa.name()
+            );
+        }
+    }
+}
+
 #[test]
 fn several_matrices_are_one_product() {
     let pool = Pool::new(2);
