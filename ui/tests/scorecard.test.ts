@@ -15,9 +15,9 @@ describe("the first start", () => {
     await screen.findByTestId("scorecard-progress");
     await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 4000 });
     const row = screen.getByTestId("scorecard-row-starter");
-    expect(within(row).getByTestId("cell-mmlu").textContent).toContain("31.0%");
+    expect(within(row).getByTestId("cell-mmlu").textContent).toContain("31.0 %");
     expect(within(row).getByTestId("cell-mmlu").textContent).toContain("22.2–39.8");
-    expect(within(row).getByTestId("cell-peak_memory").textContent).toContain("231MB");
+    expect(within(row).getByTestId("cell-peak_memory").textContent).toContain("231 MB");
     expect(screen.getByTestId("verdicts").textContent).toContain("no real difference");
     expect(screen.getAllByTestId("chart").length).toBeGreaterThan(0);
     expect(screen.getByTestId("scorecard-command").textContent).toBe("billion scorecard --models starter --quick");
