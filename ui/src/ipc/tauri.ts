@@ -3,7 +3,10 @@ import { Channel } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import { open, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
 import { commands } from "./bindings";
-import { asApiError, type ChatEvent, type FileDrop, type Ipc, type Job } from "./index";
+import { asApiError, type ChatEvent, type ChatSend, type FileDrop, type Ipc, type Job } from "./index";
+
+/** How long the last events of a channel may take after the command's own result. */
+const LAST_EVENT_MS = 5000;
 
 /** Waits for a command; whatever it throws becomes an `ApiError`. */
 async function value<T>(call: Promise<T>): Promise<T> {
@@ -23,6 +26,19 @@ async function pick(options: OpenDialogOptions): Promise<string | null> {
   return typeof picked === "string" ? picked : null;
 }
 
+/** The result of a command may overtake the last events of its channel, so the end is when both have come. */
+async function sendChat(send: ChatSend, onEvent: (event: ChatEvent) => void): Promise<void> {
+  const events = new Channel<ChatEvent>();
+  const last = new Promise<void>((resolve) => {
+    events.onmessage = (event) => {
+      onEvent(event);
+      if (event.kind === "done") resolve();
+    };
+  });
+  await value(commands.sendChat(send, events));
+  await Promise.race([last, new Promise((resolve) => setTimeout(resolve, LAST_EVENT_MS))]);
+}
+
 export const tauriIpc: Ipc = {
   listModels: () => value(commands.listModels()),
   modelDetails: (id) => value(commands.modelDetails(id)),
@@ -32,11 +48,7 @@ export const tauriIpc: Ipc = {
   listChats: (search) => value(commands.listChats(search)),
   loadChat: (id) => value(commands.loadChat(id)),
   deleteChat: (id) => done(commands.deleteChat(id)),
-  sendChat: (send, onEvent) => {
-    const events = new Channel<ChatEvent>();
-    events.onmessage = onEvent;
-    return done(commands.sendChat(send, events));
-  },
+  sendChat,
   stopChat: (chat) => done(commands.stopChat(chat)),
 
   forecastScorecards: (models) => value(commands.forecastScorecards(models)),
