@@ -11,9 +11,6 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// How far ahead of the integers at hand memory is asked for, in bytes.
-const AHEAD: usize = 4096;
-
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
 
@@ -188,16 +185,12 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
             _ => Scheme::Super16Min,
         }
     };
-    // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise;
-    // prefetching may name any address.
+    // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise.
     unsafe {
         let halves = |at: *const u8| _mm256_cvtph_ps(_mm_loadu_si128(at.cast()));
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
         for b in 0..t.blocks {
             let block = t.quants.add(b * BITS * 64);
-            for line in 0..BITS {
-                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
-            }
             for half in 0..2 {
                 // Halves of f16 and of bytes in a plane of 16 rows.
                 let (wide, narrow) = (16 * half, 8 * half);
@@ -350,13 +343,6 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
                 let end = (start + SUM_PAIRS).min(whole);
                 let mut sums = [[_mm256_setzero_ps(); M]; 2];
                 for p in start..end {
-                    if first == 0 {
-                        let at = t.numbers.wrapping_add(p * bytes + AHEAD);
-                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-                        if FORMAT == F32 {
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64).cast());
-                        }
-                    }
                     for half in 0..at_once {
                         let (a, b) = pair(p, first + half);
                         let sums = &mut sums[half];

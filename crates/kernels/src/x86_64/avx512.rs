@@ -7,9 +7,6 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// How far ahead of the integers at hand memory is asked for, in bytes: about its latency at full bandwidth.
-const AHEAD: usize = 2048;
-
 /// Columns of floats summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
 
@@ -216,20 +213,13 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
             _ => Scheme::Super16Min,
         }
     };
-    // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise;
-    // prefetching may name any address.
+    // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise.
     unsafe {
         let halves = |at: *const u8| _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
         let mut sums = [_mm512_setzero_ps(); M];
         let (mut d, mut dmin) = (_mm512_setzero_ps(), _mm512_setzero_ps());
         for b in 0..t.blocks {
             let block = t.quants.add(b * BITS * 64);
-            // With few rows memory is the limit; with many, a tile is read once for much arithmetic.
-            if M <= 4 {
-                for line in 0..BITS {
-                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
-                }
-            }
             if super_bytes(scheme) > 0 && b % 8 == 0 {
                 let supers = t.supers.add(b / 8 * super_bytes(scheme));
                 d = halves(supers);
@@ -351,15 +341,11 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
     unsafe {
         let pair = |p: usize| {
             let at = t.numbers.add(p * bytes);
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
             match FORMAT {
-                F32 => {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + 64).cast());
-                    (
-                        _mm512_loadu_ps(at.cast()),
-                        _mm512_loadu_ps(at.add(64).cast()),
-                    )
-                }
+                F32 => (
+                    _mm512_loadu_ps(at.cast()),
+                    _mm512_loadu_ps(at.add(64).cast()),
+                ),
                 F16 => (
                     _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
                     _mm512_cvtph_ps(_mm256_loadu_si256(at.add(32).cast())),
