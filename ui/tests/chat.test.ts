@@ -1,7 +1,8 @@
 // Chat: streaming, stopping, comparing, a worker that dies, answering again, editing, base models, options, history.
 import { fireEvent, screen, waitFor, within } from "@testing-library/svelte";
 import { describe, expect, it } from "vitest";
-import { finished, key, openChat, openWindow, press, reply, say, type } from "./window";
+import { FakeIpc } from "../src/ipc/fake";
+import { finished, key, openChat, openOn, openWindow, press, reply, say, type } from "./window";
 
 describe("a reply", () => {
   it("streams in, and ends with its speed and its reason", async () => {
@@ -158,6 +159,29 @@ describe("going back", () => {
     expect((await screen.findByTestId("chat-error")).textContent).toContain("There is no model “starter”");
     expect((screen.getByTestId("chat-input") as HTMLTextAreaElement).value).toBe("Hello");
     expect(screen.queryByTestId("user-text")).toBeNull();
+  });
+});
+
+describe("a message that was never answered", () => {
+  it("can be answered when its chat is opened again", async () => {
+    const ipc = new FakeIpc({ reply: "Here I am." });
+    ipc.chats.push({
+      id: 50,
+      title: "Hello",
+      models: ["starter"],
+      options: {},
+      turns: [{ kind: "user", text: "Hello" }],
+      updated_at: 0,
+    });
+    await openOn(ipc);
+    await press("nav-chat");
+    await press("chat-open-50");
+    expect((await screen.findByTestId("chat-unanswered")).textContent).toContain("Not answered");
+    await press("chat-answer");
+    expect((await finished()).textContent).toContain("Here I am.");
+    expect(ipc.sent[0]).toMatchObject({ chat: 50, keep_turns: 1, text: null });
+    expect(ipc.sent[0]?.options).toMatchObject({ max_tokens: 512 });
+    expect(screen.queryByTestId("chat-unanswered")).toBeNull();
   });
 });
 

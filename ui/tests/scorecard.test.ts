@@ -71,6 +71,20 @@ describe("earlier scorecards", () => {
   });
 });
 
+describe("a scorecard that was broken off", () => {
+  it("goes on from where it is shown", async () => {
+    const ipc = await openWindow({ paceMs: 10 });
+    await screen.findByTestId("pick-starter");
+    await press("run-scorecard");
+    await screen.findByTestId("scorecard-progress");
+    await press("scorecard-cancel");
+    await press("scorecard-resume");
+    ipc.paceMs = 0;
+    await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 4000 });
+    expect(screen.queryByTestId("scorecard-incomplete")).toBeNull();
+  });
+});
+
 describe("a scorecard that cannot start", () => {
   it("says why", async () => {
     const ipc = await openWindow();
