@@ -11,6 +11,9 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
+/// How far ahead of the floats at hand memory is asked for, in bytes; integers are left to the hardware.
+const AHEAD: usize = 2048;
+
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
 
@@ -310,7 +313,7 @@ const BF16: u8 = 2;
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut Outputs) {
     let bytes = const { if FORMAT == F32 { 128 } else { 64 } };
-    // SAFETY: of this whole block: as in `quant`.
+    // SAFETY: of this whole block: as in `quant`; prefetching may name any address.
     unsafe {
         let pair = |p: usize, half: usize| {
             let at = t.numbers.add(p * bytes);
@@ -343,6 +346,12 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
                 let end = (start + SUM_PAIRS).min(whole);
                 let mut sums = [[_mm256_setzero_ps(); M]; 2];
                 for p in start..end {
+                    if first == 0 {
+                        let at = t.numbers.wrapping_add(p * bytes + AHEAD);
+                        for line in 0..bytes / 64 {
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64 * line).cast());
+                        }
+                    }
                     for half in 0..at_once {
                         let (a, b) = pair(p, first + half);
                         let sums = &mut sums[half];

@@ -7,7 +7,11 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// Columns of floats summed before their sum is added to the total, so that rounding grows with its square root only.
+/// How far ahead of the floats at hand memory is asked for, in bytes; integers are left to the hardware, which is the
+/// faster there (measured on Zen 4).
+const AHEAD: usize = 2048;
+
+/// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
 
 const OFFSET_32: u8 = Scheme::Offset32 as u8;
@@ -337,10 +341,13 @@ const BF16: u8 = 2;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
 unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut Outputs) {
     let bytes = const { if FORMAT == F32 { 128 } else { 64 } };
-    // SAFETY: of this whole block: as in `quant`.
+    // SAFETY: of this whole block: as in `quant`; prefetching may name any address.
     unsafe {
         let pair = |p: usize| {
             let at = t.numbers.add(p * bytes);
+            for line in 0..bytes / 64 {
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + 64 * line).cast());
+            }
             match FORMAT {
                 F32 => (
                     _mm512_loadu_ps(at.cast()),
