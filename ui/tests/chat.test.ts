@@ -228,6 +228,26 @@ describe("options", () => {
 });
 
 describe("the history", () => {
+  it("shows the chat that was chosen last, whichever is read first", async () => {
+    const ipc = new FakeIpc();
+    for (const [id, text] of [[1, "slow"], [2, "fast"]] as const) {
+      ipc.chats.push({ id, title: text, models: ["starter"], options: {}, turns: [{ kind: "user", text }], updated_at: id });
+    }
+    const load = ipc.loadChat.bind(ipc);
+    ipc.loadChat = async (id) => {
+      const chat = await load(id);
+      await new Promise((resolve) => setTimeout(resolve, id === 1 ? 60 : 5));
+      return chat;
+    };
+    await openOn(ipc);
+    await press("nav-chat");
+    await press("chat-open-1");
+    await press("chat-open-2");
+    await waitFor(() => expect(screen.getByTestId("user-text").textContent).toContain("fast"));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(screen.getByTestId("user-text").textContent).toContain("fast");
+  });
+
   it("finds, opens and deletes chats", async () => {
     const ipc = await openWindow({ reply: "Yes." });
     await openChat();

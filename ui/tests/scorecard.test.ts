@@ -35,6 +35,18 @@ describe("the first start", () => {
     await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 1\u202fmin"));
   });
 
+  it("forecasts anew once something was measured", async () => {
+    const ipc = await openWindow();
+    await screen.findByTestId("forecast-quick");
+    const foresee = ipc.forecastScorecards.bind(ipc);
+    ipc.forecastScorecards = async (models) =>
+      (await foresee(models)).map((forecast) => ({ ...forecast, seconds: 12, basis: "from the speed measured on this machine" }));
+    await press("run-scorecard");
+    await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 4000 });
+    await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 10\u202fs"));
+    expect(screen.getByText(/from the speed measured on this machine/)).toBeTruthy();
+  });
+
   it("says what to do when there is no model", async () => {
     await openWindow({ models: [] });
     expect(await screen.findByText("No model to measure")).toBeTruthy();

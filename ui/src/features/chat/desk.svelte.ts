@@ -16,6 +16,7 @@ export class ChatDesk {
   /** Threads that answer while another is open. */
   #working: Thread[] = [];
   #asked = 0;
+  #wanted = 0;
 
   constructor(ipc: Ipc) {
     this.#ipc = ipc;
@@ -34,6 +35,7 @@ export class ChatDesk {
 
   /** Opens an empty chat with these models, keeping an unsent draft and the options. */
   start(models: string[]): void {
+    this.#wanted += 1;
     const { draft, options, turns } = this.open;
     this.#leave();
     this.open = this.#fresh(models);
@@ -42,11 +44,14 @@ export class ChatDesk {
   }
 
   async show(id: number): Promise<void> {
+    const wanted = ++this.#wanted;
     if (this.open.id === id) return;
     const working = this.#working.find((thread) => thread.id === id);
     try {
       const thread =
         working ?? Thread.of(this.#ipc, await this.#ipc.loadChat(id), () => void this.refresh());
+      // Another chat was chosen meanwhile.
+      if (wanted !== this.#wanted) return;
       this.#leave();
       this.open = thread;
       this.error = null;
