@@ -26,7 +26,8 @@ pub struct ModelFiles {
     weights: Weights,
     description: Description,
     tokenizer: Arc<Tokenizer>,
-    chat_template: Option<String>,
+    /// The template, or why there is none although the model has one.
+    chat_template: Option<Result<crate::chat_template::ChatTemplate, Error>>,
 }
 
 impl ModelFiles {
@@ -40,7 +41,13 @@ impl ModelFiles {
             Container::Gguf => Tokenizer::from_gguf(&weights)?,
             Container::Safetensors => Tokenizer::from_folder(weights.folder())?,
         };
-        let chat_template = chat_template_source(&weights)?;
+        let chat_template = chat_template_source(&weights)?.map(|source| {
+            crate::chat_template::ChatTemplate::new(
+                &source,
+                &tokenizer.bos_text(),
+                &tokenizer.eos_text(),
+            )
+        });
         Ok(Self {
             weights,
             description,
@@ -64,9 +71,14 @@ impl ModelFiles {
         &self.tokenizer
     }
 
-    /// Source of the chat template; none for a base model.
-    pub fn chat_template_source(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+    /// How messages become a prompt; none for a base model, and for one whose template cannot be read.
+    pub fn chat_template(&self) -> Option<&crate::chat_template::ChatTemplate> {
+        self.chat_template.as_ref()?.as_ref().ok()
+    }
+
+    /// Why the model's chat template cannot be used, where it has one that cannot. Everything but chat works without.
+    pub fn chat_template_problem(&self) -> Option<&Error> {
+        self.chat_template.as_ref()?.as_ref().err()
     }
 
     /// The tensors by role, borrowed from the map.
@@ -129,6 +141,8 @@ pub struct Loaded {
     pub decoder: Box<dyn Decoder>,
     /// Turns text into tokens.
     pub tokenizer: Arc<Tokenizer>,
+    /// Turns messages into a prompt; none for base models.
+    pub chat_template: Option<crate::chat_template::ChatTemplate>,
     /// What the decoder computes.
     pub spec: DecoderSpec,
     /// What the arithmetic runs on: "AVX512-VNNI", "AVX2", "scalar"; "candle" for the candle executor.
@@ -181,6 +195,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
     Ok(Loaded {
         decoder,
         tokenizer: Arc::clone(files.tokenizer()),
+        chat_template: files.chat_template().cloned(),
         spec: spec.clone(),
         isa,
         threads,
