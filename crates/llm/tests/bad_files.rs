@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use billion_llm::load::{Executor, LoadOptions, ModelFiles, load};
 use billion_llm::models;
 use billion_llm::weights::Weights;
 use fixtures::{Gguf, copy_of, file, fixture, safetensors, with_config};
@@ -464,4 +465,47 @@ fn missing_and_misshapen_tensors_are_named() {
     let at = find(&bytes, b"blk.1.ffn_down.weight");
     bytes[at..at + 3].copy_from_slice(b"BLK");
     gguf_refused_with(&bytes, &["blk.1.ffn_down.weight", "missing"]);
+}
+
+#[test]
+fn a_missing_tokenizer() {
+    let folder = copy_of("gqa");
+    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let message = ModelFiles::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("no tokenizer.json"), "{message}");
+
+    let mut bytes = fs::read(fixture("gqa.gguf")).unwrap();
+    let at = find(&bytes, b"tokenizer.ggml.model");
+    bytes[at] = b'T';
+    let (_folder, path) = file("model.gguf", &bytes);
+    let message = ModelFiles::open(&path).unwrap_err().to_string();
+    assert!(message.contains("tokenizer.ggml.model"), "{message}");
+}
+
+#[test]
+fn a_chat_template_that_cannot_be_read_leaves_the_rest_of_the_model() {
+    let folder = copy_of("gqa");
+    let whole = ModelFiles::open(folder.path()).unwrap();
+    assert!(whole.chat_template().is_some() && whole.chat_template_problem().is_none());
+    fs::write(folder.path().join("chat_template.jinja"), "{% for %}").unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    assert!(files.chat_template().is_none());
+    let problem = files.chat_template_problem().unwrap().to_string();
+    assert!(problem.contains("chat template"), "{problem}");
+}
+
+#[test]
+fn load_options_out_of_range() {
+    let files = ModelFiles::open(&fixture("gqa")).unwrap();
+    let refusal = |threads, context_len| {
+        let options = LoadOptions {
+            executor: Executor::Candle,
+            threads,
+            context_len,
+        };
+        load(&files, &options).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(refusal(Some(0), None).contains("0 threads: expected 1 to"));
+    assert!(refusal(None, Some(0)).contains("a context of 0 tokens"));
+    assert!(refusal(None, Some(257)).contains("at most 256"));
 }
