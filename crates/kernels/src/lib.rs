@@ -3,6 +3,7 @@
 //! It knows matrices, rows and heads, not models, files or tokens.
 
 mod activations;
+pub mod attention;
 mod buffer;
 mod error;
 mod floats;
@@ -10,6 +11,7 @@ mod format;
 mod isa;
 mod matmul;
 mod matrix;
+pub mod ops;
 mod parts;
 mod pool;
 mod scalar;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::candle::{CandleDecoder, CandleOptions};
+use crate::cpu::{CpuDecoder, CpuOptions};
 use crate::decoder::Decoder;
 use crate::models::{self, Description};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
@@ -177,9 +178,14 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
     let tensors = files.tensors()?;
     let (decoder, isa, threads): (Box<dyn Decoder>, _, _) = match options.executor {
         Executor::Cpu => {
-            return Err(Error::Unsupported(format!(
-                "the CPU executor is not part of this build ({threads} threads asked for); choose candle"
-            )));
+            let options = CpuOptions {
+                threads,
+                context_len: options.context_len,
+                isa: None,
+            };
+            let decoder = CpuDecoder::load(spec, &tensors, &options)?;
+            let (isa, threads) = (decoder.isa().name(), decoder.threads());
+            (Box::new(decoder), isa, threads)
         }
         Executor::Candle => {
             let options = CandleOptions {
