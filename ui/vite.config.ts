@@ -20,5 +20,7 @@ export default defineConfig({
     setupFiles: ["./tests/setup.ts"],
     include: ["tests/**/*.test.ts"],
     restoreMocks: true,
+    // The machine may be busy building.
+    testTimeout: 20_000,
   },
 });

@@ -1,6 +1,9 @@
 // What jsdom lacks and the window needs: dialogs, sizes, media queries, scrolling; and a clean page for each test.
-import { cleanup } from "@testing-library/svelte";
+import { cleanup, configure } from "@testing-library/svelte";
 import { afterEach, beforeEach, vi } from "vitest";
+
+// The machine may be busy building.
+configure({ asyncUtilTimeout: 8000 });
 
 // One test builds the page, outside any page.
 if (typeof window !== "undefined") {
