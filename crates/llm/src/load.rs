@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::candle::{CandleDecoder, CandleOptions};
+use crate::chat_template::ChatTemplate;
 use crate::cpu::{CpuDecoder, CpuOptions};
 use crate::decoder::Decoder;
 use crate::models::{self, Description};
@@ -28,7 +29,7 @@ pub struct ModelFiles {
     description: Description,
     tokenizer: Arc<Tokenizer>,
     /// The template, or why there is none although the model has one.
-    chat_template: Option<Result<crate::chat_template::ChatTemplate, Error>>,
+    chat_template: Option<Result<ChatTemplate, Error>>,
 }
 
 impl ModelFiles {
@@ -42,13 +43,8 @@ impl ModelFiles {
             Container::Gguf => Tokenizer::from_gguf(&weights)?,
             Container::Safetensors => Tokenizer::from_folder(weights.folder())?,
         };
-        let chat_template = chat_template_source(&weights)?.map(|source| {
-            crate::chat_template::ChatTemplate::new(
-                &source,
-                &tokenizer.bos_text(),
-                &tokenizer.eos_text(),
-            )
-        });
+        let chat_template = chat_template_source(&weights)?
+            .map(|source| ChatTemplate::new(&source, &tokenizer.bos_text(), &tokenizer.eos_text()));
         Ok(Self {
             weights,
             description,
@@ -73,7 +69,7 @@ impl ModelFiles {
     }
 
     /// How messages become a prompt; none for a base model, and for one whose template cannot be read.
-    pub fn chat_template(&self) -> Option<&crate::chat_template::ChatTemplate> {
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()?.as_ref().ok()
     }
 
@@ -143,7 +139,7 @@ pub struct Loaded {
     /// Turns text into tokens.
     pub tokenizer: Arc<Tokenizer>,
     /// Turns messages into a prompt; none for base models.
-    pub chat_template: Option<crate::chat_template::ChatTemplate>,
+    pub chat_template: Option<ChatTemplate>,
     /// What the decoder computes.
     pub spec: DecoderSpec,
     /// What the arithmetic runs on: "AVX512-VNNI", "AVX2", "scalar"; "candle" for the candle executor.

@@ -146,6 +146,16 @@ fn candle_agrees_with_transformers_on_llama3_scaling_and_a_tied_head() {
 }
 
 #[test]
+fn cpu_agrees_with_transformers_on_grouped_queries_and_biases() {
+    agrees_with_transformers("gqa", Executor::Cpu);
+}
+
+#[test]
+fn cpu_agrees_with_transformers_on_llama3_scaling_and_a_tied_head() {
+    agrees_with_transformers("llama3", Executor::Cpu);
+}
+
+#[test]
 fn every_file_describes_the_same_model() {
     for model in ["gqa", "llama3"] {
         let all: Vec<_> = files_of(model)
