@@ -194,6 +194,8 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
             (Box::new(decoder), "candle", threads)
         }
     };
+    drop(tensors);
+    files.weights().release();
     Ok(Loaded {
         decoder,
         tokenizer: Arc::clone(files.tokenizer()),

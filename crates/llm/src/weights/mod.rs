@@ -165,6 +165,22 @@ impl Weights {
         }
     }
 
+    /// Gives the map's pages back to the system: they stop counting as this process's memory, and a later read fetches
+    /// them again. For when the weights were packed and the originals have served.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        for map in &self.maps {
+            #[expect(
+                unsafe_code,
+                reason = "without it every loaded model counts twice, packed and mapped"
+            )]
+            // SAFETY: the map is read-only and backed by a file, so dropped pages come back with the same bytes.
+            let outcome = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // A system that refuses keeps the pages, which costs memory and nothing else.
+            drop(outcome);
+        }
+    }
+
     /// Which kind of file it is.
     pub fn container(&self) -> Container {
         self.container
