@@ -5,7 +5,7 @@
 use super::page::{KvShape, PAGE_TOKENS, Page};
 use super::{MAX_HEAD_DIM, SPLIT_TOKENS};
 use crate::Isa;
-use crate::ops::lanes::{Lanes, exp, vectorized};
+use crate::ops::lanes::{Lanes, exp, load_part, vectorized};
 use crate::parts::Parts;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -331,7 +331,11 @@ unsafe fn soften<L: Lanes>(
         }
         return;
     }
-    scores[visible..].fill(f32::NEG_INFINITY);
+    // The last block of a row; the condition spares all others two calls.
+    let partial = visible < PAGE_TOKENS;
+    if partial {
+        scores[visible..].fill(f32::NEG_INFINITY);
+    }
     // SAFETY: scores hold PAGE_TOKENS numbers, a multiple of N; the caller vouches for the values.
     unsafe {
         let at = scores.as_mut_ptr();
@@ -350,7 +354,9 @@ unsafe fn soften<L: Lanes>(
         for i in (0..PAGE_TOKENS).step_by(L::N) {
             L::store(at.add(i), exp::<L>(L::sub(L::load(at.add(i)), new)));
         }
-        scores[visible..].fill(0.0);
+        if partial {
+            scores[visible..].fill(0.0);
+        }
         let mut weights = L::splat(0.0);
         for i in (0..PAGE_TOKENS).step_by(L::N) {
             weights = L::add(weights, L::load(at.add(i)));
@@ -472,13 +478,18 @@ pub(super) unsafe fn append_with<L: Lanes, E: Element>(
                 .zip(v[heads].chunks(L::N))
                 .enumerate()
             {
-                let mut whole = [[0.0_f32; 16]; 2];
-                whole[0][..k.len()].copy_from_slice(k);
-                whole[1][..v.len()].copy_from_slice(v);
-                E::store::<L>(values.add(i * L::N), L::load(whole[1].as_ptr()));
+                let (k_lanes, v_lanes) = if k.len() == L::N {
+                    (L::load(k.as_ptr()), L::load(v.as_ptr()))
+                } else {
+                    (
+                        load_part::<L>(k.as_ptr(), k.len(), 0.0),
+                        load_part::<L>(v.as_ptr(), v.len(), 0.0),
+                    )
+                };
+                E::store::<L>(values.add(i * L::N), v_lanes);
                 let mut stored = MaybeUninit::<[E::T; 16]>::uninit();
                 let stored = stored.as_mut_ptr().cast::<E::T>();
-                E::store::<L>(stored, L::load(whole[0].as_ptr()));
+                E::store::<L>(stored, k_lanes);
                 for j in 0..k.len() {
                     *keys.add((i * L::N + j) * PAGE_TOKENS) = *stored.add(j);
                 }
