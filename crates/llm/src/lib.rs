@@ -15,4 +15,5 @@ pub mod spec;
 pub mod tokenizer;
 pub mod weights;
 
+pub use billion_kernels::Isa;
 pub use error::Error;

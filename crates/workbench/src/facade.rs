@@ -1,18 +1,21 @@
-//! `Workbench`: everything a shell can ask for, one method each. It only hands on to the modules that own the work.
+//! `Workbench`: everything a shell can ask for. This file opens it, holds its parts and describes the machine; each
+//! subject's methods are in the module of that subject.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::{
-    About, ApiError, Chat, ChatEvent, ChatSend, ChatSummary, Job, ModelDetails, ModelEntry, Reply,
-    RunDetails, RunSummary, Scorecard, ScorecardForecast, ScorecardHead, ScorecardRequest,
-    Settings,
-};
-use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
-use crate::requests::{
-    EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, ReplyRequest,
-    SpeedRequest,
-};
+use billion_hub::Library;
+
+use crate::api::{About, ApiError, Settings};
+use crate::cancel::Cancel;
+use crate::jobs::Changes;
+use crate::lease::Lease;
+use crate::machine;
+use crate::models::places;
+use crate::requests::EngineOptions;
+use crate::store::Store;
+use crate::worker::Pool;
 
 /// Where things are; the default finds everything itself.
 #[derive(Clone, Debug, Default)]
@@ -27,205 +30,195 @@ pub struct OpenOptions {
 
 /// The product's use cases over one store. Window and command line may each hold one over the same store.
 #[derive(Debug)]
-pub struct Workbench {}
-
-fn absent<T>(what: &str) -> Result<T, ApiError> {
-    Err(ApiError::failed(format!("{what} is not available yet")))
+pub struct Workbench {
+    pub(crate) store: Arc<Store>,
+    pub(crate) library: Library,
+    pub(crate) lease: Lease,
+    pub(crate) pool: Pool,
+    /// The `billion` executable.
+    pub(crate) engine: PathBuf,
+    data_dir: PathBuf,
+    /// Held by the chat that is being answered.
+    pub(crate) turn: Mutex<()>,
+    /// Chats that are being answered.
+    pub(crate) answering: Mutex<HashMap<u32, Cancel>>,
+    /// Held by the job at work.
+    pub(crate) job_turn: Mutex<()>,
+    /// Jobs of this process, queued or at work.
+    pub(crate) running: Mutex<HashMap<u32, Cancel>>,
+    pub(crate) changes: Arc<Changes>,
+    foreground: Mutex<Vec<(u64, Cancel)>>,
 }
 
-#[allow(unused_variables, clippy::unused_self, clippy::needless_pass_by_value)]
 impl Workbench {
     /// Opens the store, making it if there is none.
     pub fn open(options: OpenOptions) -> Result<Arc<Self>, ApiError> {
-        absent("the store")
-    }
-
-    /// All known models, installed ones first.
-    pub fn models(&self) -> Result<Vec<ModelEntry>, ApiError> {
-        absent("the library")
-    }
-
-    /// Everything known of an installed model.
-    pub fn model_details(&self, id: &str) -> Result<ModelDetails, ApiError> {
-        absent("the library")
-    }
-
-    /// Adds a model file or folder to the library.
-    pub fn import_model(&self, path: &Path) -> Result<ModelEntry, ApiError> {
-        absent("the library")
-    }
-
-    /// Removes a model from the library.
-    pub fn remove_model(&self, id: &str) -> Result<(), ApiError> {
-        absent("the library")
-    }
-
-    /// Stored chats whose title or text holds `search`, the latest first; empty finds all.
-    pub fn chats(&self, search: &str) -> Result<Vec<ChatSummary>, ApiError> {
-        absent("the chat history")
-    }
-
-    /// A stored chat.
-    pub fn chat(&self, id: u32) -> Result<Chat, ApiError> {
-        absent("the chat history")
-    }
-
-    /// Deletes a stored chat.
-    pub fn delete_chat(&self, id: u32) -> Result<(), ApiError> {
-        absent("the chat history")
-    }
-
-    /// Stores what is sent and lets every model answer, one after the other; returns when all have.
-    pub fn send_chat(
-        &self,
-        send: &ChatSend,
-        on_event: &mut dyn FnMut(ChatEvent),
-    ) -> Result<(), ApiError> {
-        absent("the chat")
-    }
-
-    /// Ends the answers of a chat; what was said so far is kept.
-    pub fn stop_chat(&self, chat: u32) -> Result<(), ApiError> {
-        absent("the chat")
-    }
-
-    /// A reply that is not stored.
-    pub fn reply(
-        &self,
-        request: &ReplyRequest,
-        on_text: &mut dyn FnMut(&str),
-    ) -> Result<Reply, ApiError> {
-        absent("the chat")
-    }
-
-    /// Runs MMLU and stores the run.
-    pub fn bench_mmlu(
-        &self,
-        request: &MmluRequest,
-        on_progress: &mut dyn FnMut(&JobProgress),
-    ) -> Result<MmluReport, ApiError> {
-        absent("MMLU")
-    }
-
-    /// Measures speed and stores the run.
-    pub fn bench_speed(
-        &self,
-        request: &SpeedRequest,
-        on_progress: &mut dyn FnMut(&JobProgress),
-    ) -> Result<SpeedReport, ApiError> {
-        absent("the speed run")
-    }
-
-    /// Measures memory in a fresh process and stores the run.
-    pub fn bench_memory(
-        &self,
-        request: &MemoryRequest,
-        on_progress: &mut dyn FnMut(&JobProgress),
-    ) -> Result<MemoryReport, ApiError> {
-        absent("the memory run")
-    }
-
-    /// Measures perplexity and stores the run.
-    pub fn perplexity(
-        &self,
-        request: &PerplexityRequest,
-        on_progress: &mut dyn FnMut(&JobProgress),
-    ) -> Result<PerplexityReport, ApiError> {
-        absent("perplexity")
-    }
-
-    /// Makes a scorecard and returns when it is done.
-    pub fn run_scorecard(
-        &self,
-        request: &ScorecardRequest,
-        engine: &EngineOptions,
-        on_progress: &mut dyn FnMut(&JobProgress),
-    ) -> Result<Scorecard, ApiError> {
-        absent("the scorecard")
-    }
-
-    /// What each size of scorecard would cost and how sure it would be.
-    pub fn forecast_scorecards(
-        &self,
-        models: &[String],
-    ) -> Result<Vec<ScorecardForecast>, ApiError> {
-        absent("the forecast")
-    }
-
-    /// Starts a scorecard in the background.
-    pub fn start_scorecard(self: &Arc<Self>, request: &ScorecardRequest) -> Result<Job, ApiError> {
-        absent("the scorecard")
-    }
-
-    /// All jobs that were not dismissed, the latest first.
-    pub fn jobs(&self) -> Result<Vec<Job>, ApiError> {
-        absent("the jobs")
-    }
-
-    /// Cancels a job; what it has measured is kept.
-    pub fn cancel_job(&self, id: u32) -> Result<(), ApiError> {
-        absent("the jobs")
-    }
-
-    /// Goes on with an interrupted, failed or cancelled job where it stopped.
-    pub fn resume_job(self: &Arc<Self>, id: u32) -> Result<(), ApiError> {
-        absent("the jobs")
-    }
-
-    /// Takes an ended job off the list.
-    pub fn dismiss_job(&self, id: u32) -> Result<(), ApiError> {
-        absent("the jobs")
-    }
-
-    /// Calls `on_change` with all jobs now and at each change, at most 20 times a second.
-    pub fn watch_jobs(&self, on_change: Box<dyn Fn(Vec<Job>) + Send + Sync>) {}
-
-    /// All scorecards, the latest first.
-    pub fn scorecards(&self) -> Result<Vec<ScorecardHead>, ApiError> {
-        absent("the results")
-    }
-
-    /// A scorecard, drawn from the store.
-    pub fn scorecard(&self, id: u32) -> Result<Scorecard, ApiError> {
-        absent("the results")
-    }
-
-    /// All runs, the latest first.
-    pub fn runs(&self) -> Result<Vec<RunSummary>, ApiError> {
-        absent("the results")
-    }
-
-    /// A run with all it holds.
-    pub fn run_details(&self, id: u32) -> Result<RunDetails, ApiError> {
-        absent("the results")
-    }
-
-    /// Deletes a run.
-    pub fn delete_run(&self, id: u32) -> Result<(), ApiError> {
-        absent("the results")
+        let data_dir = match options.data_dir {
+            Some(dir) => dir,
+            None => default_data_dir()?,
+        };
+        let store = Store::open(&data_dir)?;
+        let engine = match options.engine {
+            Some(engine) => engine,
+            None => default_engine()?,
+        };
+        Ok(Arc::new(Self {
+            store: Arc::new(store),
+            library: Library::open(&data_dir, &places(options.resource_dir)),
+            lease: Lease::new(&data_dir),
+            pool: Pool::default(),
+            engine,
+            data_dir,
+            turn: Mutex::default(),
+            answering: Mutex::default(),
+            job_turn: Mutex::default(),
+            running: Mutex::default(),
+            changes: Arc::default(),
+            foreground: Mutex::default(),
+        }))
     }
 
     /// The person's settings.
     pub fn settings(&self) -> Result<Settings, ApiError> {
-        absent("the settings")
+        self.store.settings()
     }
 
     /// Keeps the person's settings.
     pub fn save_settings(&self, settings: &Settings) -> Result<(), ApiError> {
-        absent("the settings")
+        if let Some(threads) = settings.threads
+            && !(1..=1024).contains(&threads)
+        {
+            return Err(ApiError::failed(format!(
+                "{threads} threads are not possible: choose 1 to 1024, or none for one a core"
+            )));
+        }
+        self.store.save_settings(settings)
     }
 
     /// The machine and the program.
     pub fn about(&self) -> Result<About, ApiError> {
-        absent("the description of this machine")
+        let (memory_bytes, free_memory_bytes) = machine::memory();
+        Ok(About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cpu: machine::cpu_name().to_owned(),
+            cores: machine::cores(),
+            isa: billion_llm::Isa::detect().name().to_owned(),
+            memory_bytes,
+            free_memory_bytes,
+            os: machine::os_words(),
+            data_dir: self.data_dir.display().to_string(),
+            starter_dir: self.starter_dir().map(|dir| dir.display().to_string()),
+            disk_bytes: disk_bytes(&self.data_dir),
+        })
     }
 
     /// Ends the foreground work (Ctrl-C on the command line).
-    pub fn cancel(&self) {}
+    pub fn cancel(&self) {
+        for (_, cancel) in self
+            .foreground
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            cancel.set();
+        }
+    }
+
+    /// Registers foreground work, so that `cancel` reaches it until the guard is dropped.
+    pub(crate) fn foreground(&self) -> (Foreground<'_>, Cancel) {
+        let cancel = Cancel::default();
+        let mut all = self
+            .foreground
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let number = all.last().map_or(0, |(number, _)| number + 1);
+        all.push((number, cancel.clone()));
+        (
+            Foreground {
+                workbench: self,
+                number,
+            },
+            cancel,
+        )
+    }
+
+    /// The engine as the person's settings have it.
+    pub(crate) fn engine_options(&self) -> Result<EngineOptions, ApiError> {
+        self.with_settings(&EngineOptions::default())
+    }
+
+    /// Options, with the person's settings where they leave it open.
+    pub(crate) fn with_settings(&self, engine: &EngineOptions) -> Result<EngineOptions, ApiError> {
+        let mut engine = engine.clone();
+        if engine.threads.is_none() {
+            engine.threads = self.settings()?.threads;
+        }
+        Ok(engine)
+    }
 }
 
-/// The main loop of `billion --engine-worker` over stdin and stdout; returns the exit status.
-pub fn run_engine_worker() -> i32 {
-    eprintln!("the engine worker is not available yet");
-    1
+impl Drop for Workbench {
+    fn drop(&mut self) {
+        self.changes.close();
+    }
+}
+
+/// Foreground work while it lasts.
+pub(crate) struct Foreground<'a> {
+    workbench: &'a Workbench,
+    number: u64,
+}
+
+impl Drop for Foreground<'_> {
+    fn drop(&mut self) {
+        let mut all = self
+            .workbench
+            .foreground
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(number, _)| *number != self.number);
+    }
+}
+
+fn default_data_dir() -> Result<PathBuf, ApiError> {
+    if let Some(dir) = std::env::var_os("BILLION_DATA").filter(|dir| !dir.is_empty()) {
+        return Ok(PathBuf::from(dir));
+    }
+    dirs::data_dir()
+        .map(|dir| dir.join("billion"))
+        .ok_or_else(|| {
+            ApiError::failed("this system names no data folder; set BILLION_DATA to one")
+        })
+}
+
+/// This executable if it is `billion`; or else the one beside it, or one folder up (where cargo puts tests).
+fn default_engine() -> Result<PathBuf, ApiError> {
+    let own = std::env::current_exe().map_err(|error| {
+        ApiError::failed(format!("this program cannot tell where it is: {error}"))
+    })?;
+    let name = format!("billion{}", std::env::consts::EXE_SUFFIX);
+    if own.file_name().is_some_and(|file| *file == *name) {
+        return Ok(own);
+    }
+    let folders = own.ancestors().skip(1).take(2).map(Path::to_owned);
+    let found = folders
+        .map(|folder| folder.join(&name))
+        .find(|path| path.is_file());
+    // Whoever needs it hears where it was expected.
+    Ok(found.unwrap_or_else(|| own.with_file_name(name)))
+}
+
+/// Bytes of all files below a folder; links are not followed.
+fn disk_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| match entry.metadata() {
+            Ok(status) if status.is_dir() => disk_bytes(&entry.path()),
+            Ok(status) if status.is_file() => status.len(),
+            _ => 0,
+        })
+        .sum()
 }

@@ -3,13 +3,29 @@
 //! The window and the command line call this crate and nothing below it.
 
 pub mod api;
+mod cancel;
+mod charts;
+mod chat;
 mod facade;
+mod forecast;
+mod hashes;
+mod jobs;
+mod lease;
+mod machine;
+mod measure;
+mod models;
+mod progress;
 pub mod reports;
 pub mod requests;
+mod results;
+mod scorecards;
+mod store;
+mod worker;
 
-pub use facade::{OpenOptions, Workbench, run_engine_worker};
+pub use facade::{OpenOptions, Workbench};
 pub use reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 pub use requests::{
     EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
     ReplyRequest, SpeedRequest,
 };
+pub use worker::run_engine_worker;

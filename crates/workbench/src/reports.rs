@@ -41,6 +41,8 @@ pub struct MmluReport {
     pub shots: u32,
     /// Prompt tokens that were run; a shared prefix counts once.
     pub prompt_tokens_computed: u64,
+    /// Questions whose prompt was cut at its left to fit the context.
+    pub truncated: u32,
     /// Time over all sessions of the run, loading excluded.
     pub seconds: f64,
 }
@@ -56,6 +58,17 @@ pub struct Spread {
     pub max: f64,
     /// Every repeat in the order made.
     pub runs: Vec<f64>,
+}
+
+impl From<billion_eval::stats::Summary> for Spread {
+    fn from(summary: billion_eval::stats::Summary) -> Self {
+        Self {
+            median: summary.median,
+            min: summary.min,
+            max: summary.max,
+            runs: summary.runs,
+        }
+    }
 }
 
 /// `bench speed`.
@@ -85,6 +98,10 @@ pub struct SpeedReport {
     pub batch: u32,
     /// Tokens in the cache before decoding.
     pub depth: u32,
+    /// Cores that other programs kept busy meanwhile; none where the system does not say.
+    pub other_cores_busy: Option<f64>,
+    /// Why the figures may be disturbed, in words.
+    pub notes: Vec<String>,
 }
 
 /// `bench memory`: of the engine process alone.
@@ -100,10 +117,12 @@ pub struct MemoryReport {
     pub kv_bytes: u64,
     /// Most resident memory since the process began, loading and a full cache included.
     pub peak_rss_bytes: u64,
-    /// Resident memory after loading, before any token.
-    pub idle_rss_bytes: u64,
+    /// Resident memory after loading, before any token; none where the system does not say.
+    pub idle_rss_bytes: Option<u64>,
     /// Tokens the cache was filled to.
     pub ctx: u32,
+    /// Why a figure should not be trusted, in words.
+    pub notes: Vec<String>,
 }
 
 /// `perplexity`.
@@ -121,4 +140,6 @@ pub struct PerplexityReport {
     pub perplexity: f64,
     /// Window in tokens.
     pub ctx: u32,
+    /// Time of the run.
+    pub seconds: f64,
 }

@@ -56,7 +56,7 @@ pub struct ReplyRequest {
 }
 
 /// An MMLU run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MmluRequest {
     /// MODEL of cli.md.
     pub model: String,
@@ -109,7 +109,7 @@ impl Default for SpeedRequest {
 }
 
 /// A memory run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryRequest {
     /// MODEL of cli.md.
     pub model: String,
@@ -120,7 +120,7 @@ pub struct MemoryRequest {
 }
 
 /// A perplexity run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerplexityRequest {
     /// MODEL of cli.md.
     pub model: String,

@@ -1,0 +1,407 @@
+//! Jobs: recorded in the store before they start, run here or by another process of Billion, watched by the shells,
+//! cancelled, and resumed from the last stored answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ApiError, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize};
+use crate::cancel::Cancel;
+use crate::facade::Workbench;
+use crate::machine::{self, Awake};
+use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::requests::{
+    EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+};
+use crate::store::{JobRow, NewJob, Store};
+
+/// Least time between two calls of a watcher: 20 a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a watcher looks for changes by other processes.
+const WATCH_POLL: Duration = Duration::from_millis(250);
+/// How often a watcher looks whether the processes of open jobs still live.
+const WATCH_OWNERS: Duration = Duration::from_secs(1);
+/// Least time between two writes of a job's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a job does, enough to resume it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Work {
+    Scorecard {
+        request: ScorecardRequest,
+        engine: EngineOptions,
+        scorecard: u32,
+    },
+    Mmlu(MmluRequest),
+    Speed(SpeedRequest),
+    Memory(MemoryRequest),
+    Perplexity(PerplexityRequest),
+}
+
+/// What came of a job.
+pub(crate) enum Product {
+    Scorecard,
+    Mmlu(Box<MmluReport>),
+    Speed(Box<SpeedReport>),
+    Memory(MemoryReport),
+    Perplexity(PerplexityReport),
+}
+
+/// Tells watchers that something changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    generation: AtomicU64,
+    closed: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Changes {
+    /// Something changed.
+    pub(crate) fn tell(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.wake.notify_all();
+    }
+
+    /// Ends the watching threads.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake.notify_all();
+    }
+}
+
+impl Workbench {
+    /// All jobs that were not dismissed, the latest first.
+    pub fn jobs(&self) -> Result<Vec<Job>, ApiError> {
+        self.store.jobs()
+    }
+
+    /// Starts a scorecard in the background.
+    pub fn start_scorecard(self: &Arc<Self>, request: &ScorecardRequest) -> Result<Job, ApiError> {
+        let engine = self.engine_options()?;
+        let (id, work, cancel) = self.record(|| self.scorecard_work(request, &engine))?;
+        self.run_in_background(id, work, cancel);
+        Ok(self.store.job::<Work>(id)?.job)
+    }
+
+    /// Cancels a job, here or in another process; what it has measured is kept.
+    pub fn cancel_job(&self, id: u32) -> Result<(), ApiError> {
+        self.store.request_cancel(id)?;
+        if let Some(cancel) = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+        {
+            cancel.set();
+        }
+        self.changes.tell();
+        Ok(())
+    }
+
+    /// Goes on with an interrupted, failed or cancelled job where it stopped.
+    pub fn resume_job(self: &Arc<Self>, id: u32) -> Result<(), ApiError> {
+        let JobRow { work, job } = self.store.job::<Work>(id)?;
+        let cancel = Cancel::default();
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.contains_key(&id) || !self.store.take_job(id)? {
+                return Err(ApiError {
+                    code: ErrorCode::Busy,
+                    message: format!(
+                        "the job {:?} is done or at work already; there is nothing to resume",
+                        job.title
+                    ),
+                });
+            }
+            running.insert(id, cancel.clone());
+        }
+        self.changes.tell();
+        self.run_in_background(id, work, cancel);
+        Ok(())
+    }
+
+    /// Takes an ended job off the list.
+    pub fn dismiss_job(&self, id: u32) -> Result<(), ApiError> {
+        if !self.store.dismiss_job(id)? {
+            return Err(ApiError {
+                code: ErrorCode::Busy,
+                message: "the job is still at work; cancel it first".to_owned(),
+            });
+        }
+        self.changes.tell();
+        Ok(())
+    }
+
+    /// Calls `on_change` with all jobs now and at each change, also by other processes, at most 20 times a second, from
+    /// a thread of its own that ends with this workbench.
+    pub fn watch_jobs(&self, on_change: Box<dyn Fn(Vec<Job>) + Send + Sync>) {
+        let (store, changes) = (Arc::clone(&self.store), Arc::clone(&self.changes));
+        std::thread::spawn(move || watch(&store, &changes, on_change.as_ref()));
+    }
+
+    /// Records a job and does it now, in this thread.
+    pub(crate) fn run_in_foreground(
+        &self,
+        work: impl FnOnce() -> Result<(String, Work), ApiError>,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<(u32, Product), ApiError> {
+        let (_guard, stop) = self.foreground();
+        let (id, work, cancel) = self.record(work)?;
+        let cancel = cancel.or_when(move || stop.is_set());
+        let resumable = matches!(work, Work::Scorecard { .. } | Work::Mmlu(_));
+        let product = self.run_job(id, &work, &cancel, on_progress);
+        // Whoever waited has seen the result; only what can be resumed stays on the list.
+        let cancelled = product
+            .as_ref()
+            .is_err_and(|error| error.code == ErrorCode::Cancelled);
+        if !(cancelled && resumable) {
+            self.store.dismiss_job(id)?;
+            self.changes.tell();
+        }
+        product.map(|product| (id, product))
+    }
+
+    fn record(
+        &self,
+        work: impl FnOnce() -> Result<(String, Work), ApiError>,
+    ) -> Result<(u32, Work, Cancel), ApiError> {
+        let (title, work) = work()?;
+        let scorecard = match &work {
+            Work::Scorecard { scorecard, .. } => Some(*scorecard),
+            _ => None,
+        };
+        let id = self.store.new_job(&NewJob {
+            title: &title,
+            work: &work,
+            scorecard,
+        })?;
+        let cancel = Cancel::default();
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, cancel.clone());
+        self.changes.tell();
+        Ok((id, work, cancel))
+    }
+
+    fn run_in_background(self: &Arc<Self>, id: u32, work: Work, cancel: Cancel) {
+        let workbench = Arc::clone(self);
+        std::thread::spawn(move || {
+            // The error is in the store, where every shell reads it.
+            let _ = workbench.run_job(id, &work, &cancel, &mut |_| {});
+        });
+    }
+
+    /// Does a recorded job and records how it ended.
+    fn run_job(
+        &self,
+        id: u32,
+        work: &Work,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<Product, ApiError> {
+        let store = Arc::clone(&self.store);
+        let cancel = cancel.or_when({
+            let first = cancel.clone();
+            move || first.is_set() || store.is_cancel_requested(id).unwrap_or(false)
+        });
+        let mut written: Option<(Instant, String)> = None;
+        let mut tell = |state: JobState, progress: &JobProgress| {
+            on_progress(progress);
+            let due = written.as_ref().is_none_or(|(at, step)| {
+                at.elapsed() >= PROGRESS_INTERVAL || *step != progress.step
+            });
+            if due {
+                written = Some((Instant::now(), progress.step.clone()));
+                // A progress that cannot be written now is written the next time.
+                if self
+                    .store
+                    .progress_job(id, state, progress)
+                    .unwrap_or(false)
+                {
+                    cancel.set();
+                }
+                self.changes.tell();
+            }
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let _turn = self.job_turn(&cancel, &mut |progress| tell(JobState::Queued, progress))?;
+            let _awake = Awake::while_working("a benchmark runs");
+            self.do_work(id, work, &cancel, &mut |progress| {
+                tell(JobState::Running, progress);
+            })
+        }));
+        let done = done.unwrap_or_else(|_| {
+            Err(ApiError::failed("the job ended by a mistake in Billion; what was measured is kept, please report this"))
+        });
+        let (state, error) = match &done {
+            Ok(_) => (JobState::Done, None),
+            Err(error) if error.code == ErrorCode::Cancelled => (JobState::Cancelled, None),
+            Err(error) => (JobState::Failed, Some(error)),
+        };
+        let finished = self.store.finish_job(id, state, error);
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        self.changes.tell();
+        finished?;
+        done
+    }
+
+    fn do_work(
+        &self,
+        id: u32,
+        work: &Work,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<Product, ApiError> {
+        match work {
+            Work::Scorecard {
+                request,
+                engine,
+                scorecard,
+            } => self
+                .measure_scorecard(id, *scorecard, request, engine, cancel, on_progress)
+                .map(|()| Product::Scorecard),
+            Work::Mmlu(request) => self
+                .measure_mmlu(id, request, cancel, on_progress)
+                .map(Box::new)
+                .map(Product::Mmlu),
+            Work::Speed(request) => self
+                .measure_speed(id, request, cancel, on_progress)
+                .map(Box::new)
+                .map(Product::Speed),
+            Work::Memory(request) => self
+                .measure_memory(id, request, cancel, on_progress)
+                .map(Product::Memory),
+            Work::Perplexity(request) => self
+                .measure_perplexity(id, request, cancel, on_progress)
+                .map(Product::Perplexity),
+        }
+    }
+
+    /// One job at a time in this process; the others wait and say so.
+    fn job_turn(
+        &self,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<std::sync::MutexGuard<'_, ()>, ApiError> {
+        let mut told = false;
+        loop {
+            match self.job_turn.try_lock() {
+                Ok(guard) => return Ok(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        on_progress(&JobProgress {
+                            step: "waits until the job before it is done".to_owned(),
+                            ..JobProgress::default()
+                        });
+                        told = true;
+                    }
+                    cancel.check()?;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    fn scorecard_work(
+        &self,
+        request: &ScorecardRequest,
+        engine: &EngineOptions,
+    ) -> Result<(String, Work), ApiError> {
+        if request.models.is_empty() {
+            return Err(ApiError::failed("choose at least one model to measure"));
+        }
+        let mut names = Vec::new();
+        let mut models: Vec<String> = Vec::new();
+        for reference in &request.models {
+            let model = self.resolve(reference)?;
+            if !models.contains(&model.id) {
+                models.push(model.id);
+                names.push(model.name);
+            }
+        }
+        let request = ScorecardRequest {
+            models,
+            size: request.size,
+        };
+        let scorecard = self
+            .store
+            .new_scorecard(&request, engine, &machine::hardware_words())?;
+        let title = format!(
+            "{} scorecard of {}",
+            size_word(request.size),
+            names.join(", ")
+        );
+        Ok((
+            title,
+            Work::Scorecard {
+                request,
+                engine: engine.clone(),
+                scorecard,
+            },
+        ))
+    }
+
+    /// As `scorecard_work`, for the foreground.
+    pub(crate) fn scorecard_in_foreground(
+        &self,
+        request: &ScorecardRequest,
+        engine: &EngineOptions,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<u32, ApiError> {
+        let engine = self.with_settings(engine)?;
+        let (id, _) =
+            self.run_in_foreground(|| self.scorecard_work(request, &engine), on_progress)?;
+        self.store
+            .job::<Work>(id)?
+            .job
+            .scorecard
+            .ok_or_else(|| ApiError::failed("the scorecard was deleted while it was made"))
+    }
+}
+
+/// "Quick".
+pub(crate) fn size_word(size: ScorecardSize) -> &'static str {
+    match size {
+        ScorecardSize::Quick => "Quick",
+        ScorecardSize::Standard => "Standard",
+        ScorecardSize::Full => "Full",
+    }
+}
+
+fn watch(store: &Store, changes: &Changes, on_change: &dyn Fn(Vec<Job>)) {
+    let mut told: Option<Vec<Job>> = None;
+    let mut seen = (0, 0);
+    let mut looked: Option<Instant> = None;
+    while !changes.closed.load(Ordering::Acquire) {
+        // A store that cannot be read now is read the next time.
+        let now = (
+            changes.generation.load(Ordering::Acquire),
+            store.data_version().unwrap_or(seen.1),
+        );
+        if now != seen || looked.is_none_or(|at| at.elapsed() >= WATCH_OWNERS) {
+            seen = now;
+            looked = Some(Instant::now());
+            if let Ok(jobs) = store.jobs()
+                && told.as_ref() != Some(&jobs)
+            {
+                on_change(jobs.clone());
+                told = Some(jobs);
+                std::thread::sleep(WATCH_INTERVAL);
+            }
+        }
+        let guard = changes.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.generation.load(Ordering::Acquire) == seen.0 {
+            drop(changes.wake.wait_timeout(guard, WATCH_POLL));
+        }
+    }
+}

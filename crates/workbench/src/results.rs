@@ -1,0 +1,297 @@
+//! Stored runs as people see them: the list, one run with all it holds, deletion.
+
+use std::path::Path;
+
+use billion_eval::tasks::mmlu::MmluData;
+
+use crate::api::{AnsweredQuestion, ApiError, Fact, RunDetails, RunSummary};
+use crate::facade::Workbench;
+use crate::machine::bytes_words;
+use crate::reports::{MemoryReport, MmluPart, MmluReport, PerplexityReport, SpeedReport, Spread};
+use crate::scorecards::report_of;
+use crate::store::{RunFilter, RunRow};
+use crate::worker::{MmluSample, read_mmlu};
+
+impl Workbench {
+    /// All finished runs, the latest first.
+    pub fn runs(&self) -> Result<Vec<RunSummary>, ApiError> {
+        let runs = self.store.runs(RunFilter {
+            finished: true,
+            ..RunFilter::default()
+        })?;
+        Ok(runs.iter().map(summary).collect())
+    }
+
+    /// A run with all it holds.
+    pub fn run_details(&self, id: u32) -> Result<RunDetails, ApiError> {
+        let run = self.store.run(id)?;
+        let samples = self.store.samples(id)?;
+        let data = run.run.settings["data"]
+            .as_str()
+            .filter(|_| !samples.is_empty());
+        // Without its source a question shows its row only.
+        let data = data.and_then(|path| read_mmlu(Path::new(path)).ok());
+        Ok(RunDetails {
+            summary: summary(&run),
+            facts: facts(&run),
+            figures: figures(&run)?,
+            questions: samples
+                .iter()
+                .map(|sample| question(sample, data.as_ref()))
+                .collect(),
+            command: run.run.command.clone(),
+        })
+    }
+
+    /// Deletes a run; a scorecard that showed it becomes incomplete.
+    pub fn delete_run(&self, id: u32) -> Result<(), ApiError> {
+        if self.store.delete_run(id)? {
+            Ok(())
+        } else {
+            Err(ApiError::failed(format!(
+                "there is no run {id}; `billion results list` shows all"
+            )))
+        }
+    }
+}
+
+fn summary(run: &RunRow) -> RunSummary {
+    RunSummary {
+        id: run.id,
+        task: run.run.task.clone(),
+        model: run.run.model.clone(),
+        quant: run.run.quant.clone(),
+        headline: headline(run).unwrap_or_else(|error| error.message),
+        created_at: run.created_at,
+        scorecard: run.run.scorecard,
+    }
+}
+
+fn headline(run: &RunRow) -> Result<String, ApiError> {
+    if run.report.is_none() {
+        return Ok("not finished".to_owned());
+    }
+    Ok(match run.run.task.as_str() {
+        "mmlu" => {
+            let report: MmluReport = report_of(run)?;
+            format!(
+                "{:.1} % ({:.1}–{:.1}), {} questions",
+                report.accuracy * 100.0,
+                report.ci95[0] * 100.0,
+                report.ci95[1] * 100.0,
+                report.total
+            )
+        }
+        "speed" => {
+            let report: SpeedReport = report_of(run)?;
+            format!(
+                "generates {}, reads {} tokens/s",
+                rate(report.decode_tokens_per_s.median),
+                rate(report.prefill_tokens_per_s.median)
+            )
+        }
+        "memory" => {
+            let report: MemoryReport = report_of(run)?;
+            format!(
+                "{} at peak with {} tokens",
+                bytes_words(report.peak_rss_bytes),
+                report.ctx
+            )
+        }
+        _ => {
+            let report: PerplexityReport = report_of(run)?;
+            format!(
+                "perplexity {:.3} over {} tokens",
+                report.perplexity, report.tokens
+            )
+        }
+    })
+}
+
+fn rate(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+fn facts(run: &RunRow) -> Vec<Fact> {
+    let mut facts = vec![
+        fact("Model", &run.run.name),
+        fact("File", &run.run.path),
+        fact("SHA-256 of the weights", &run.run.sha256),
+        fact("Quantization", &run.run.quant),
+        fact("Parameters", run.run.params),
+        fact("Task version", &run.run.task_version),
+    ];
+    if run.run.task == "mmlu" {
+        facts.push(fact("Examples before a question", run.run.shots));
+    }
+    facts.extend([
+        fact("Seed", run.run.seed),
+        fact("Hardware", &run.run.hardware),
+        fact("Instruction set", &run.run.isa),
+        fact("Threads", run.run.threads),
+        fact("Version of Billion", &run.app_version),
+    ]);
+    if let Some(settings) = run.run.settings.as_object() {
+        for (key, value) in settings {
+            let value = match value {
+                serde_json::Value::Null => continue,
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Array(items) if items.is_empty() => continue,
+                serde_json::Value::Array(items) => items
+                    .iter()
+                    .map(|item| {
+                        item.as_str()
+                            .map_or_else(|| item.to_string(), str::to_owned)
+                    })
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                other => other.to_string(),
+            };
+            facts.push(fact(setting_words(key), value));
+        }
+    }
+    facts
+}
+
+fn setting_words(key: &str) -> &str {
+    match key {
+        "data" => "Questions from",
+        "data_sha256" => "SHA-256 of the questions",
+        "text" => "Text",
+        "text_sha256" => "SHA-256 of the text",
+        "shots" => "Examples asked for",
+        "limit" => "Rows of each subject",
+        "subjects" => "Subjects",
+        "executor" => "Executor",
+        "device" => "Device",
+        "context_len" => "Context in tokens",
+        "ctx" => "Tokens in the cache or window",
+        "prompt" => "Prompt tokens",
+        "gen" => "Generated tokens",
+        "repeat" => "Repeats",
+        "batch" => "Sequences together",
+        "depth" => "Tokens in the cache before",
+        other => other,
+    }
+}
+
+fn figures(run: &RunRow) -> Result<Vec<Fact>, ApiError> {
+    if run.report.is_none() {
+        return Ok(Vec::new());
+    }
+    let spread = |label: &str, spread: &Spread| {
+        fact(
+            label,
+            format!(
+                "{} tokens/s ({} to {})",
+                rate(spread.median),
+                rate(spread.min),
+                rate(spread.max)
+            ),
+        )
+    };
+    Ok(match run.run.task.as_str() {
+        "mmlu" => {
+            let report: MmluReport = report_of(run)?;
+            let mut figures = vec![
+                fact("Accuracy", format!("{:.2} %", report.accuracy * 100.0)),
+                fact(
+                    "95 % interval",
+                    format!(
+                        "{:.2} to {:.2} %",
+                        report.ci95[0] * 100.0,
+                        report.ci95[1] * 100.0
+                    ),
+                ),
+                fact(
+                    "Right answers",
+                    format!("{} of {}", report.correct, report.total),
+                ),
+                fact("Prompt tokens computed", report.prompt_tokens_computed),
+                fact("Time", format!("{:.1} s", report.seconds)),
+            ];
+            let part = |(name, part): (&String, &MmluPart)| {
+                let name = name.replace('_', " ");
+                fact(
+                    &name,
+                    format!(
+                        "{:.1} % ({} of {})",
+                        part.accuracy * 100.0,
+                        part.correct,
+                        part.total
+                    ),
+                )
+            };
+            figures.extend(report.by_group.iter().map(part));
+            figures.extend(report.by_subject.iter().map(part));
+            figures
+        }
+        "speed" => {
+            let report: SpeedReport = report_of(run)?;
+            let mut figures = vec![
+                spread("Generating", &report.decode_tokens_per_s),
+                spread("Reading a prompt", &report.prefill_tokens_per_s),
+                fact("Time to first token", format!("{:.3} s", report.ttft_s)),
+                fact("Time to load", format!("{:.3} s", report.load_s)),
+            ];
+            figures.extend(report.notes.iter().map(|note| fact("Note", note)));
+            figures
+        }
+        "memory" => {
+            let report: MemoryReport = report_of(run)?;
+            let mut figures = vec![
+                fact("Peak", bytes_words(report.peak_rss_bytes)),
+                fact(
+                    "After loading",
+                    report
+                        .idle_rss_bytes
+                        .map_or_else(|| "unknown".to_owned(), bytes_words),
+                ),
+                fact("Weights", bytes_words(report.weights_bytes)),
+                fact("KV cache", bytes_words(report.kv_bytes)),
+            ];
+            figures.extend(report.notes.iter().map(|note| fact("Note", note)));
+            figures
+        }
+        _ => {
+            let report: PerplexityReport = report_of(run)?;
+            vec![
+                fact("Perplexity", format!("{:.4}", report.perplexity)),
+                fact(
+                    "Mean negative log-likelihood",
+                    format!("{:.5} nats a token", report.nll_mean),
+                ),
+                fact("Tokens scored", report.tokens),
+                fact("Time", format!("{:.1} s", report.seconds)),
+            ]
+        }
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers and texts alike, without a reference at each"
+)]
+fn fact(label: &str, value: impl ToString) -> Fact {
+    Fact {
+        label: label.to_owned(),
+        value: value.to_string(),
+    }
+}
+
+fn question(sample: &MmluSample, data: Option<&MmluData>) -> AnsweredQuestion {
+    let source = data.and_then(|data| data.subjects.get(&sample.subject)?.test.get(sample.index));
+    AnsweredQuestion {
+        subject: sample.subject.clone(),
+        index: sample.index as u32,
+        question: source.map(|question| question.text.trim().to_owned()),
+        choices: source.map_or_else(Vec::new, |question| question.choices.to_vec()),
+        ll: sample.ll.to_vec(),
+        pred: sample.pred.to_string(),
+        gold: sample.gold.to_string(),
+    }
+}

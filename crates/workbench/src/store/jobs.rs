@@ -1,0 +1,239 @@
+//! Jobs: recorded before they start, owned by a process, interrupted once that process is gone.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Store, from_json, from_json_opt, json};
+use crate::api::{ApiError, Job, JobState};
+use crate::machine::{Owner, now};
+use crate::requests::JobProgress;
+
+/// A job to record.
+#[derive(Clone, Debug)]
+pub(crate) struct NewJob<'a, W> {
+    pub(crate) title: &'a str,
+    /// What to do, enough to resume it.
+    pub(crate) work: &'a W,
+    pub(crate) scorecard: Option<u32>,
+}
+
+/// A job with what the shells do not see.
+#[derive(Clone, Debug)]
+pub(crate) struct JobRow<W> {
+    pub(crate) job: Job,
+    pub(crate) work: W,
+}
+
+impl Store {
+    /// Records a queued job of this process.
+    pub(crate) fn new_job<W: serde::Serialize>(
+        &self,
+        new: &NewJob<'_, W>,
+    ) -> Result<u32, ApiError> {
+        let me = Owner::me();
+        self.write(|c| {
+            c.execute(
+                "INSERT INTO jobs (title, work, state, step, done, total, started_at, scorecard, owner_pid, owner_started_at)
+                 VALUES (?1, ?2, 'queued', 'starts', 0, 0, ?3, ?4, ?5, ?6)",
+                params![new.title, json(new.work), now(), new.scorecard, me.pid, me.started_at as i64],
+            )?;
+            Ok(c.last_insert_rowid() as u32)
+        })
+    }
+
+    /// Makes this process the owner of a job that nobody works on, and queues it again. False if someone does.
+    pub(crate) fn take_job(&self, id: u32) -> Result<bool, ApiError> {
+        let me = Owner::me();
+        self.write(|c| {
+            let row = c
+                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| Ok((job(row)?, owner(row)?)))
+                .optional()?;
+            let free = row.is_some_and(|(job, owner)| {
+                matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Interrupted)
+                    || (is_open(job.state) && !owner.is_alive())
+            });
+            if free {
+                c.execute(
+                    "UPDATE jobs SET state = 'queued', step = 'starts again', eta_s = NULL, error = NULL, cancel_requested = 0,
+                     dismissed = 0, owner_pid = ?2, owner_started_at = ?3 WHERE id = ?1",
+                    params![id, me.pid, me.started_at as i64],
+                )?;
+            }
+            Ok(free)
+        })
+    }
+
+    /// A job with its work.
+    pub(crate) fn job<W: serde::de::DeserializeOwned>(
+        &self,
+        id: u32,
+    ) -> Result<JobRow<W>, ApiError> {
+        self.read(|c| {
+            c.query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
+                Ok(JobRow {
+                    job: job(row)?,
+                    work: from_json(row, "work")?,
+                })
+            })
+            .optional()
+        })?
+        .ok_or_else(|| ApiError::failed(format!("there is no job {id}")))
+    }
+
+    /// All jobs that were not dismissed, the latest first. Open jobs whose process is gone become interrupted.
+    pub(crate) fn jobs(&self) -> Result<Vec<Job>, ApiError> {
+        let all = self.read(|c| {
+            let mut statement =
+                c.prepare("SELECT * FROM jobs WHERE dismissed = 0 ORDER BY id DESC")?;
+            let rows = statement.query_map([], |row| Ok((job(row)?, owner(row)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let me = Owner::me();
+        let mut jobs = Vec::with_capacity(all.len());
+        for (mut job, owner) in all {
+            if is_open(job.state) && owner != me && !owner.is_alive() {
+                job.state = JobState::Interrupted;
+                job.eta_s = None;
+                self.write(|c| {
+                    c.execute(
+                        "UPDATE jobs SET state = 'interrupted', eta_s = NULL
+                         WHERE id = ?1 AND state IN ('queued', 'running') AND owner_pid = ?2",
+                        params![job.id, owner.pid],
+                    )
+                })?;
+            }
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    /// Notes how far a job is, and tells whether someone asked to cancel it.
+    pub(crate) fn progress_job(
+        &self,
+        id: u32,
+        state: JobState,
+        progress: &JobProgress,
+    ) -> Result<bool, ApiError> {
+        self.write(|c| {
+            c.execute(
+                "UPDATE jobs SET state = ?2, step = ?3, done = ?4, total = ?5, eta_s = ?6 WHERE id = ?1",
+                params![id, state_name(state), progress.step, progress.done, progress.total, progress.eta_s],
+            )
+        })?;
+        self.is_cancel_requested(id)
+    }
+
+    /// Someone, perhaps in another process, asked to cancel the job.
+    pub(crate) fn is_cancel_requested(&self, id: u32) -> Result<bool, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT cancel_requested FROM jobs WHERE id = ?1",
+                [id],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+        .map(|requested| requested.unwrap_or(true))
+    }
+
+    /// Asks the owner of an open job to cancel it. A job without an owner is cancelled at once.
+    pub(crate) fn request_cancel(&self, id: u32) -> Result<(), ApiError> {
+        self.write(|c| {
+            let Some((job, owner)) = c
+                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| Ok((job(row)?, owner(row)?)))
+                .optional()?
+            else {
+                return Ok(());
+            };
+            if job.state == JobState::Interrupted || (is_open(job.state) && !owner.is_alive()) {
+                c.execute("UPDATE jobs SET state = 'cancelled', eta_s = NULL WHERE id = ?1", [id])?;
+            } else if is_open(job.state) {
+                c.execute("UPDATE jobs SET cancel_requested = 1, step = 'is being cancelled' WHERE id = ?1", [id])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a job.
+    pub(crate) fn finish_job(
+        &self,
+        id: u32,
+        state: JobState,
+        error: Option<&ApiError>,
+    ) -> Result<(), ApiError> {
+        let step = match state {
+            JobState::Done => "done",
+            JobState::Cancelled => "cancelled; what was measured is kept",
+            JobState::Interrupted => "interrupted",
+            _ => "failed; what was measured is kept",
+        };
+        self.write(|c| {
+            c.execute(
+                "UPDATE jobs SET state = ?2, step = ?3, eta_s = NULL, error = ?4 WHERE id = ?1",
+                params![id, state_name(state), step, error.map(json)],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// Takes an ended job off the list. False if it is still open.
+    pub(crate) fn dismiss_job(&self, id: u32) -> Result<bool, ApiError> {
+        self.write(|c| {
+            let open = c
+                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
+                    Ok(is_open(job(row)?.state) && owner(row)?.is_alive())
+                })
+                .optional()?
+                .unwrap_or(false);
+            if !open {
+                c.execute("UPDATE jobs SET dismissed = 1 WHERE id = ?1", [id])?;
+            }
+            Ok(!open)
+        })
+    }
+}
+
+/// Queued or running.
+fn is_open(state: JobState) -> bool {
+    matches!(state, JobState::Queued | JobState::Running)
+}
+
+fn state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Done => "done",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Interrupted => "interrupted",
+    }
+}
+
+fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
+    Ok(Owner {
+        pid: row.get("owner_pid")?,
+        started_at: row.get::<_, i64>("owner_started_at")? as u64,
+    })
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let state = match row.get::<_, String>("state")?.as_str() {
+        "queued" => JobState::Queued,
+        "running" => JobState::Running,
+        "done" => JobState::Done,
+        "cancelled" => JobState::Cancelled,
+        "interrupted" => JobState::Interrupted,
+        _ => JobState::Failed,
+    };
+    Ok(Job {
+        id: row.get("id")?,
+        title: row.get("title")?,
+        state,
+        step: row.get("step")?,
+        done: row.get("done")?,
+        total: row.get("total")?,
+        eta_s: row.get("eta_s")?,
+        error: from_json_opt(row, "error")?,
+        started_at: row.get("started_at")?,
+        scorecard: row.get("scorecard")?,
+    })
+}

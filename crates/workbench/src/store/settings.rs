@@ -1,0 +1,66 @@
+//! The person's settings, and the hashes of model files that were computed before.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Store, from_json, json};
+use crate::api::{ApiError, Settings};
+
+impl Store {
+    /// The settings; the default until some were saved.
+    pub(crate) fn settings(&self) -> Result<Settings, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT value FROM settings WHERE key = 'settings'",
+                [],
+                |row| from_json(row, "value"),
+            )
+            .optional()
+        })
+        .map(Option::unwrap_or_default)
+    }
+
+    /// Keeps the settings.
+    pub(crate) fn save_settings(&self, settings: &Settings) -> Result<(), ApiError> {
+        self.write(|c| {
+            c.execute(
+                "INSERT OR REPLACE INTO settings (key, value) VALUES ('settings', ?1)",
+                [json(settings)],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// The hash of a file as it was with this size and time.
+    pub(crate) fn known_hash(
+        &self,
+        path: &str,
+        bytes: u64,
+        mtime_ns: i64,
+    ) -> Result<Option<String>, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT sha256 FROM hashes WHERE path = ?1 AND bytes = ?2 AND mtime_ns = ?3",
+                params![path, bytes as i64, mtime_ns],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Keeps the hash of a file.
+    pub(crate) fn keep_hash(
+        &self,
+        path: &str,
+        bytes: u64,
+        mtime_ns: i64,
+        sha256: &str,
+    ) -> Result<(), ApiError> {
+        self.write(|c| {
+            c.execute(
+                "INSERT OR REPLACE INTO hashes (path, bytes, mtime_ns, sha256) VALUES (?1, ?2, ?3, ?4)",
+                params![path, bytes as i64, mtime_ns, sha256],
+            )
+        })
+        .map(|_| ())
+    }
+}

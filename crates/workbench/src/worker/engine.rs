@@ -1,0 +1,419 @@
+//! What a worker does with its one loaded model. Every measurement is `billion-eval`'s; this only feeds and reports it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use billion_eval::clock::SystemClock;
+use billion_eval::meters::load::CpuTimes;
+use billion_eval::meters::{memory, speed};
+use billion_eval::tasks::{mmlu, perplexity};
+use billion_eval::{Event, UnderTest};
+use billion_llm::chat_template::Message as Said;
+use billion_llm::decoder::TextCodec;
+use billion_llm::generate::{GenerateOptions, Piece, SamplerOptions, Session, generate};
+use billion_llm::load::{self, LoadOptions, Loaded, ModelFiles};
+
+use super::child::Cancelled;
+use super::outbox::Outbox;
+use super::protocol::{Ask, Body, Generated, LoadedModel, MmluAsk, Outcome};
+use crate::api::{ApiError, Message, ReplyOptions, Role};
+use crate::requests::{EngineOptions, Executor};
+
+/// Chats whose KV cache is kept; the one used longest ago goes first.
+const SESSIONS: usize = 4;
+
+/// The worker's state.
+#[derive(Default)]
+pub(super) struct Engine {
+    model: Option<Model>,
+}
+
+struct Model {
+    loaded: Loaded,
+    /// Why its chat template cannot be used; measurements do not need it.
+    template_problem: Option<String>,
+    /// Chats and their caches, the last used at the end.
+    sessions: Vec<(u64, Session)>,
+    clock: SystemClock,
+}
+
+/// A request at work: where its messages go and whether it was cancelled.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    id: u64,
+    outbox: &'a Outbox,
+    cancelled: &'a Cancelled,
+}
+
+impl Work<'_> {
+    fn send(self, body: Body) -> ControlFlow<()> {
+        if self.outbox.send(self.id, body) && !self.cancelled.contains(self.id) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    fn progress(self, step: &str, done: usize, total: usize) -> ControlFlow<()> {
+        self.send(Body::Progress {
+            step: step.to_owned(),
+            done: done as u32,
+            total: total as u32,
+        })
+    }
+
+    /// A step or a repeat of a measurement without samples worth storing.
+    fn step<S>(self, event: Event<S>) -> ControlFlow<()> {
+        match event {
+            Event::Step { what, done, total } => self.progress(&what, done, total),
+            Event::Answered { done, total, .. } => self.progress("repeats", done, total),
+        }
+    }
+}
+
+impl Engine {
+    /// Does what is asked and gives the outcome of the terminal message.
+    pub(super) fn handle(
+        &mut self,
+        id: u64,
+        ask: Ask,
+        outbox: &Outbox,
+        cancelled: &Cancelled,
+    ) -> Result<Outcome, ApiError> {
+        let work = Work {
+            id,
+            outbox,
+            cancelled,
+        };
+        if cancelled.contains(id) {
+            return Err(ApiError::cancelled());
+        }
+        match ask {
+            Ask::Load { path, engine } => {
+                self.model = None;
+                let model = Model::load(&path, &engine)?;
+                let loaded = model.describe();
+                self.model = Some(model);
+                Ok(Outcome::Loaded(loaded))
+            }
+            Ask::Unload => {
+                self.model = None;
+                Ok(Outcome::Unloaded)
+            }
+            Ask::Generate {
+                session,
+                messages,
+                options,
+            } => self
+                .loaded()?
+                .generate(work, session, &messages, &options)
+                .map(Outcome::Generated),
+            Ask::Mmlu(ask) => self.loaded()?.mmlu(work, &ask),
+            Ask::Perplexity { text, ctx } => self.loaded()?.perplexity(work, &text, ctx),
+            Ask::Speed {
+                prompt,
+                generate,
+                repeat,
+                batch,
+                depth,
+            } => self.loaded()?.speed(
+                work,
+                &speed::SpeedOptions {
+                    prompt: prompt as usize,
+                    generate: generate as usize,
+                    repeat: repeat as usize,
+                    batch: batch as usize,
+                    depth: depth as usize,
+                },
+            ),
+            Ask::Memory { ctx } => self.loaded()?.memory(work, ctx),
+            Ask::Cancel { .. } => Err(failed("a cancel is no work")),
+        }
+    }
+
+    fn loaded(&mut self) -> Result<&mut Model, ApiError> {
+        self.model
+            .as_mut()
+            .ok_or_else(|| failed("no model is loaded in this engine process"))
+    }
+}
+
+impl Model {
+    fn load(path: &Path, engine: &EngineOptions) -> Result<Self, ApiError> {
+        if engine.device != "cpu" {
+            return Err(failed(format!(
+                "the device {:?} is not part of this build; use --device cpu",
+                engine.device
+            )));
+        }
+        let files = ModelFiles::open(path).map_err(failed)?;
+        let options = LoadOptions {
+            executor: match engine.executor {
+                Executor::Cpu => load::Executor::Cpu,
+                Executor::Candle => load::Executor::Candle,
+            },
+            threads: engine.threads.map(|n| n as usize),
+            context_len: engine.context_len.map(|n| n as usize),
+        };
+        let template_problem = files.chat_template_problem().map(ToString::to_string);
+        let loaded = load::load(&files, &options).map_err(failed)?;
+        Ok(Self {
+            loaded,
+            template_problem,
+            sessions: Vec::new(),
+            clock: SystemClock::default(),
+        })
+    }
+
+    fn describe(&self) -> LoadedModel {
+        let Loaded {
+            decoder,
+            isa,
+            threads,
+            load_time,
+            ..
+        } = &self.loaded;
+        LoadedModel {
+            isa: (*isa).to_owned(),
+            threads: *threads as u32,
+            load_s: load_time.as_secs_f64(),
+            context_len: decoder.context_len() as u32,
+            chat: self.loaded.chat_template.is_some(),
+            weights_bytes: decoder.weights_bytes() as u64,
+            kv_bytes_per_token: decoder.kv_bytes_per_token() as u64,
+        }
+    }
+
+    fn generate(
+        &mut self,
+        work: Work<'_>,
+        session: u64,
+        messages: &[Message],
+        options: &ReplyOptions,
+    ) -> Result<Generated, ApiError> {
+        let prompt = self.prompt(messages)?;
+        let options = GenerateOptions {
+            max_tokens: options.max_tokens as usize,
+            sampler: SamplerOptions {
+                temperature: options.temperature,
+                top_k: options.top_k as usize,
+                top_p: options.top_p,
+                min_p: options.min_p,
+                repetition_penalty: options.repetition_penalty,
+                seed: u64::from(options.seed),
+                ..SamplerOptions::default()
+            },
+            stop: options.stop.clone(),
+            ..GenerateOptions::default()
+        };
+        let mut kept = self.session(session);
+        let mut tokens = 0;
+        let result = generate(
+            self.loaded.decoder.as_mut(),
+            self.loaded.tokenizer.as_ref(),
+            &mut kept,
+            &prompt,
+            &options,
+            &mut |piece| match piece {
+                Piece::Prefill { done, total } => work.progress("reading the prompt", done, total),
+                Piece::Text { text, .. } => {
+                    tokens += 1;
+                    work.send(Body::Text {
+                        text: text.to_owned(),
+                        tokens,
+                    })
+                }
+                Piece::Rest(text) => work.send(Body::Text {
+                    text: text.to_owned(),
+                    tokens,
+                }),
+            },
+        );
+        self.sessions.push((session, kept));
+        let reply = result.map_err(failed)?;
+        Ok(Generated {
+            prompt_tokens: reply.prompt_tokens as u32,
+            reused_tokens: reply.reused_tokens as u32,
+            tokens: reply.tokens.len() as u32,
+            ttft_s: reply.time_to_first_token.map(|t| t.as_secs_f64()),
+            decode_s: reply.decode.as_secs_f64(),
+            finish_reason: finish_reason(reply.finish_reason).to_owned(),
+            text: reply.text,
+        })
+    }
+
+    /// Takes a chat's cache out, or a new one, freeing the cache used longest ago if there are too many.
+    fn session(&mut self, id: u64) -> Session {
+        if let Some(at) = self.sessions.iter().position(|(held, _)| *held == id) {
+            return self.sessions.remove(at).1;
+        }
+        if self.sessions.len() >= SESSIONS {
+            let (_, mut oldest) = self.sessions.remove(0);
+            oldest.close(self.loaded.decoder.as_mut());
+        }
+        Session::new()
+    }
+
+    /// Frees every chat's cache, so that a measurement finds the decoder as loaded.
+    fn forget_sessions(&mut self) {
+        for (_, mut session) in self.sessions.drain(..) {
+            session.close(self.loaded.decoder.as_mut());
+        }
+    }
+
+    /// Tokens of a conversation: through the chat template, or the bare texts in a row for a base model.
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
+        let tokenizer = self.loaded.tokenizer.as_ref();
+        if let Some(problem) = &self.template_problem {
+            return Err(failed(problem));
+        }
+        let Some(template) = &self.loaded.chat_template else {
+            let text: String = messages
+                .iter()
+                .filter(|m| m.role != Role::System)
+                .map(|m| m.content.as_str())
+                .collect();
+            return tokenizer.encode(&text, true, false).map_err(failed);
+        };
+        let said: Vec<Said> = messages
+            .iter()
+            .map(|message| {
+                let role = match message.role {
+                    Role::System => "system",
+                    Role::User => "user",
+                    Role::Assistant => "assistant",
+                };
+                Said::new(role, message.content.as_str())
+            })
+            .collect();
+        let text = template.render(&said, true).map_err(failed)?;
+        tokenizer.encode_prompt(&text).map_err(failed)
+    }
+
+    fn mmlu(&mut self, work: Work<'_>, ask: &MmluAsk) -> Result<Outcome, ApiError> {
+        let data = read_mmlu(&ask.data)?;
+        let options = mmlu::MmluOptions {
+            shots: ask.shots.map(|n| n as usize),
+            limit: ask.limit.map(|n| n as usize),
+            subjects: ask.subjects.clone(),
+            ..mmlu::MmluOptions::default()
+        };
+        let outcome = mmlu::run(
+            &mut self.under_test(),
+            &data,
+            &options,
+            &ask.answered,
+            &mut |event| match event {
+                Event::Step { what, done, total } => work.progress(&what, done, total),
+                Event::Answered {
+                    sample,
+                    done,
+                    total,
+                } => work.send(Body::Sample {
+                    sample,
+                    done: done as u32,
+                    total: total as u32,
+                }),
+            },
+        );
+        Ok(Outcome::Mmlu(Box::new(outcome.map_err(measured)?)))
+    }
+
+    fn perplexity(
+        &mut self,
+        work: Work<'_>,
+        text: &Path,
+        window: Option<u32>,
+    ) -> Result<Outcome, ApiError> {
+        let bytes = std::fs::read(text)
+            .map_err(|e| failed(format!("cannot read {}: {e}", text.display())))?;
+        let words = String::from_utf8(bytes).map_err(|e| {
+            failed(format!(
+                "{} is not UTF-8 text: byte {} is invalid; convert the file to UTF-8",
+                text.display(),
+                e.utf8_error().valid_up_to()
+            ))
+        })?;
+        let options = perplexity::PerplexityOptions {
+            window: window.map(|n| n as usize),
+            ..perplexity::PerplexityOptions::default()
+        };
+        let outcome = perplexity::run(&mut self.under_test(), &words, &options, &mut |event| {
+            work.step(event)
+        });
+        Ok(Outcome::Perplexity(outcome.map_err(measured)?))
+    }
+
+    fn speed(
+        &mut self,
+        work: Work<'_>,
+        options: &speed::SpeedOptions,
+    ) -> Result<Outcome, ApiError> {
+        self.forget_sessions();
+        let instruments = speed::Instruments {
+            clock: &SystemClock::default(),
+            cpu_times: &CpuTimes::read,
+        };
+        let outcome = speed::run(
+            self.loaded.decoder.as_mut(),
+            options,
+            &instruments,
+            &mut |event| work.step(event),
+        );
+        Ok(Outcome::Speed(Box::new(outcome.map_err(measured)?)))
+    }
+
+    fn memory(&mut self, work: Work<'_>, ctx: Option<u32>) -> Result<Outcome, ApiError> {
+        self.forget_sessions();
+        let ctx = ctx.map(|n| n as usize);
+        let outcome = memory::run(
+            self.loaded.decoder.as_mut(),
+            ctx,
+            &memory::Rss::read,
+            &mut |event| work.step(event),
+        );
+        Ok(Outcome::Memory(outcome.map_err(measured)?))
+    }
+
+    /// The model as measurements see it, with no chat in its cache.
+    fn under_test(&mut self) -> UnderTest<'_> {
+        self.forget_sessions();
+        UnderTest {
+            decoder: self.loaded.decoder.as_mut(),
+            codec: self.loaded.tokenizer.as_ref(),
+            clock: &self.clock,
+        }
+    }
+}
+
+/// MMLU from the starter pack's file or from the official folder.
+pub(crate) fn read_mmlu(path: &Path) -> Result<mmlu::MmluData, ApiError> {
+    if path.is_dir() {
+        mmlu::MmluData::from_folder(path)
+    } else {
+        mmlu::MmluData::from_starter(path)
+    }
+    .map_err(failed)
+}
+
+fn finish_reason(reason: billion_llm::generate::FinishReason) -> &'static str {
+    use billion_llm::generate::FinishReason;
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::Cancelled => "cancelled",
+        FinishReason::Context => "context",
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> ApiError {
+    ApiError::failed(error.to_string())
+}
+
+/// A broken-off measurement is a cancelled one.
+fn measured(error: billion_eval::Error) -> ApiError {
+    match error {
+        billion_eval::Error::Cancelled => ApiError::cancelled(),
+        other => failed(other),
+    }
+}

@@ -1,0 +1,18 @@
+//! The worker process: heavy work happens in a child, so that a crash or an out-of-memory kill never takes a shell down.
+//!
+//! `protocol` is what both sides say; `child` is the worker's main loop and `engine` what it does; `parent` starts and
+//! asks a worker; `pool` keeps the workers of chats.
+
+mod child;
+mod engine;
+mod outbox;
+mod parent;
+mod pool;
+mod protocol;
+
+pub(crate) use billion_eval::tasks::mmlu::Sample as MmluSample;
+pub use child::run_engine_worker;
+pub(crate) use engine::read_mmlu;
+pub(crate) use parent::{Event, Worker};
+pub(crate) use pool::{Pool, load};
+pub(crate) use protocol::{Ask, Generated, LoadedModel, MmluAsk, Outcome};

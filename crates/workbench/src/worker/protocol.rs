@@ -1,0 +1,213 @@
+//! What parent and worker say to each other: one JSON document a line, requests on stdin and messages on stdout.
+//!
+//! The worker's first line is `Body::Hello`. It handles one request after the other; `Ask::Cancel` acts at once, and a
+//! cancelled request still ends with exactly one terminal message, as every request does. Progress and text are
+//! coalesced; text keeps its order, samples and terminal messages are never dropped.
+
+use std::path::PathBuf;
+
+use billion_eval::meters::{memory, speed};
+use billion_eval::tasks::{mmlu, perplexity};
+use serde::{Deserialize, Serialize};
+
+use super::MmluSample;
+use crate::api::{ApiError, Message, ReplyOptions};
+use crate::requests::EngineOptions;
+
+/// Raised with every change that an older partner would misread.
+pub const PROTOCOL: u32 = 1;
+
+/// A request, from parent to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the parent; messages about the request carry it.
+    pub id: u64,
+    /// What to do.
+    pub ask: Ask,
+}
+
+/// What a worker can do. Everything after `Load` needs a loaded model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Ask {
+    /// Loads a model; one that was loaded before is dropped first.
+    Load {
+        /// A `.gguf` file or a model folder.
+        path: PathBuf,
+        /// How.
+        engine: EngineOptions,
+    },
+    /// Drops the model.
+    Unload,
+    /// Generates a reply.
+    Generate {
+        /// Whose KV cache to go on with; a prompt that begins as the last one did only pays for the rest.
+        session: u64,
+        /// The conversation; a model without a chat template completes the contents in a row.
+        messages: Vec<Message>,
+        /// How.
+        options: ReplyOptions,
+    },
+    /// Answers MMLU questions.
+    Mmlu(MmluAsk),
+    /// Scores a text.
+    Perplexity {
+        /// UTF-8 file.
+        text: PathBuf,
+        /// Window in tokens; none is the model's context.
+        ctx: Option<u32>,
+    },
+    /// Times reading and generating.
+    Speed {
+        /// Prompt tokens.
+        prompt: u32,
+        /// Generated tokens.
+        generate: u32,
+        /// Repeats.
+        repeat: u32,
+        /// Sequences that decode together.
+        batch: u32,
+        /// Tokens in the cache before decoding.
+        depth: u32,
+    },
+    /// Fills the cache to `ctx` tokens and reads the process's memory.
+    Memory {
+        /// Tokens; none is 2,048, or the model's context where that is shorter.
+        ctx: Option<u32>,
+    },
+    /// Ends the named request as soon as possible. Has no messages of its own.
+    Cancel {
+        /// The request to end.
+        request: u64,
+    },
+}
+
+/// Which MMLU questions, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MmluAsk {
+    /// The starter pack's `mmlu.jsonl`, or the official folder.
+    pub data: PathBuf,
+    /// Solved examples; none is 5 where a dev split exists, else 0.
+    pub shots: Option<u32>,
+    /// The first so many rows of each subject.
+    pub limit: Option<u32>,
+    /// Subjects; empty is all.
+    pub subjects: Vec<String>,
+    /// Answers of earlier sessions, which are not asked again.
+    pub answered: Vec<MmluSample>,
+}
+
+/// A message, from worker to parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The request it is about; 0 for `Hello`.
+    pub id: u64,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Body {
+    /// The worker is ready.
+    Hello {
+        /// `PROTOCOL` of the worker.
+        protocol: u32,
+        /// Its version of Billion.
+        version: String,
+    },
+    /// Work goes on. Coalesced: only the latest is sent.
+    Progress {
+        /// What it does, for people.
+        step: String,
+        /// Units done.
+        done: u32,
+        /// Units in all.
+        total: u32,
+    },
+    /// More text of a reply. Coalesced: pieces are joined.
+    Text {
+        /// Whole characters.
+        text: String,
+        /// Tokens generated so far.
+        tokens: u32,
+    },
+    /// A question was answered. Never dropped.
+    Sample {
+        /// The answer.
+        sample: MmluSample,
+        /// Questions answered, earlier sessions included.
+        done: u32,
+        /// Questions planned.
+        total: u32,
+    },
+    /// Terminal: done.
+    Done {
+        /// What came of it.
+        outcome: Box<Outcome>,
+    },
+    /// Terminal: it could not be done.
+    Failed {
+        /// Why.
+        error: ApiError,
+    },
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Of `Load`.
+    Loaded(LoadedModel),
+    /// Of `Unload`.
+    Unloaded,
+    /// Of `Generate`, cancelled ones included.
+    Generated(Generated),
+    /// Of `Mmlu`; its answers were sent as samples.
+    Mmlu(Box<mmlu::Outcome>),
+    /// Of `Perplexity`.
+    Perplexity(perplexity::Outcome),
+    /// Of `Speed`.
+    Speed(Box<speed::Outcome>),
+    /// Of `Memory`.
+    Memory(memory::Outcome),
+}
+
+/// A loaded model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// Threads.
+    pub threads: u32,
+    /// Time to load.
+    pub load_s: f64,
+    /// Longest sequence in tokens.
+    pub context_len: u32,
+    /// It has a chat template.
+    pub chat: bool,
+    /// Bytes of the weights as held.
+    pub weights_bytes: u64,
+    /// Bytes a token takes in the cache.
+    pub kv_bytes_per_token: u64,
+}
+
+/// A generated reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generated {
+    /// The whole text.
+    pub text: String,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Prompt tokens that were in the cache already.
+    pub reused_tokens: u32,
+    /// Generated tokens.
+    pub tokens: u32,
+    /// Time to the first token.
+    pub ttft_s: Option<f64>,
+    /// From the first token to the last.
+    pub decode_s: f64,
+    /// "stop", "length", "cancelled" or "context".
+    pub finish_reason: String,
+}

@@ -1,0 +1,436 @@
+//! The workbench over real worker processes and the starter model: chat, stop, a killed worker, an interrupted
+//! benchmark.
+//!
+//! This program is its own engine: with `--engine-worker` it is a worker, and with `--mmlu DATA` a second process that
+//! measures. So it has a main function of its own instead of the test harness.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed unwrap is a failed test; clippy only sees that where the harness is used"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use billion_workbench::api::{
+    ChatEvent, ChatSend, ChatTurn, ErrorCode, Job, JobState, Reply, ReplyOptions, RunDetails,
+};
+use billion_workbench::{
+    EngineOptions, MmluRequest, OpenOptions, ReplyRequest, Workbench, run_engine_worker,
+};
+
+/// A cancelled worker is killed after two seconds; the rest is for a machine that is busy with other tests.
+const STOPPED_WITHIN: Duration = Duration::from_secs(4);
+/// Log-likelihoods of a resumed run: other questions share a pass, so sums round differently.
+const LL_TOLERANCE: f64 = 2e-2;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--engine-worker"] => std::process::exit(run_engine_worker()),
+        ["--mmlu", data] => {
+            let done = open(Path::new(data)).bench_mmlu(&mmlu(), &mut |_| {});
+            std::process::exit(i32::from(done.is_err()));
+        }
+        _ => {}
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        return;
+    }
+    let tests: [(&str, fn()); 5] = [
+        ("a_chat_is_streamed_stored_edited_and_found", chat),
+        ("a_stopped_reply_ends_soon_and_keeps_its_text", stop),
+        ("a_killed_worker_is_said_and_the_next_reply_works", killed),
+        (
+            "an_interrupted_benchmark_resumes_to_the_same_result",
+            resumed,
+        ),
+        ("what_cannot_be_done_is_said", refused),
+    ];
+    let chosen = arguments.iter().find(|argument| !argument.starts_with('-'));
+    for (name, test) in tests {
+        if chosen.is_none_or(|part| name.contains(part.as_str())) {
+            let start = Instant::now();
+            test();
+            println!(
+                "test {name} ... ok ({:.1} s)",
+                start.elapsed().as_secs_f64()
+            );
+        }
+    }
+}
+
+fn open(data: &Path) -> Arc<Workbench> {
+    Workbench::open(OpenOptions {
+        data_dir: Some(data.to_owned()),
+        engine: Some(std::env::current_exe().unwrap()),
+        resource_dir: None,
+    })
+    .unwrap()
+}
+
+fn send(text: &str, max_tokens: u32) -> ChatSend {
+    ChatSend {
+        chat: None,
+        models: vec!["starter".to_owned()],
+        keep_turns: None,
+        text: Some(text.to_owned()),
+        options: ReplyOptions {
+            max_tokens,
+            ..ReplyOptions::default()
+        },
+    }
+}
+
+/// The first question of a chat, answered again.
+fn again(chat: u32, max_tokens: u32) -> ChatSend {
+    ChatSend {
+        chat: Some(chat),
+        keep_turns: Some(1),
+        text: None,
+        ..send("", max_tokens)
+    }
+}
+
+/// Sends and returns the events.
+fn answer(workbench: &Workbench, send: &ChatSend) -> Vec<ChatEvent> {
+    let mut events = Vec::new();
+    workbench
+        .send_chat(send, &mut |event| events.push(event))
+        .unwrap();
+    events
+}
+
+fn finished(events: &[ChatEvent]) -> Vec<&Reply> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            ChatEvent::Finished { reply, .. } => Some(reply),
+            _ => None,
+        })
+        .collect()
+}
+
+fn saved(events: &[ChatEvent]) -> u32 {
+    let ChatEvent::Saved { chat, .. } = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    *chat
+}
+
+fn first_reply(workbench: &Workbench, chat: u32) -> Reply {
+    match &workbench.chat(chat).unwrap().turns[1] {
+        ChatTurn::Replies { replies } => replies[0].clone(),
+        ChatTurn::User { .. } => panic!("a question where its answer belongs"),
+    }
+}
+
+fn chat() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let events = answer(&workbench, &send("What is the capital of France?", 24));
+    let chat = saved(&events);
+    let reply = finished(&events)[0];
+    assert_eq!(reply.error, None);
+    assert!(reply.text.contains("Paris"), "{:?}", reply.text);
+    assert!(reply.tokens > 1 && reply.tokens_per_s.unwrap() > 0.0 && reply.ttft_s.unwrap() > 0.0);
+    let streamed: String = events
+        .iter()
+        .filter_map(|event| match event {
+            ChatEvent::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(streamed, reply.text);
+    let happened = |what: &dyn Fn(&ChatEvent) -> bool| events.iter().any(what);
+    assert!(happened(&|event| matches!(
+        event,
+        ChatEvent::Loading { column: 0 }
+    )));
+    assert!(happened(
+        &|event| matches!(event, ChatEvent::Reading { done, total, .. } if done == total)
+    ));
+    assert!(matches!(events.last(), Some(ChatEvent::Done)));
+
+    // A second turn, then the first question again: the same greedy answer, from the same worker.
+    let more = ChatSend {
+        chat: Some(chat),
+        ..send("And of Italy?", 12)
+    };
+    let second = answer(&workbench, &more);
+    let loads = |event: &ChatEvent| matches!(event, ChatEvent::Loading { .. });
+    assert!(!second.iter().any(loads), "the worker is kept");
+    assert!(finished(&second)[0].prompt_tokens > reply.prompt_tokens + reply.tokens);
+    let third = answer(&workbench, &again(chat, 24));
+    assert_eq!(finished(&third)[0].text, reply.text);
+
+    let stored = workbench.chat(chat).unwrap();
+    assert_eq!(stored.title, "What is the capital of France?");
+    assert_eq!(stored.turns.len(), 2);
+    assert_eq!(first_reply(&workbench, chat).text, reply.text);
+    assert_eq!(workbench.chats("PARIS").unwrap().len(), 1);
+    assert!(workbench.chats("Madrid").unwrap().is_empty());
+
+    // Two columns are answered one after the other, each in its own place.
+    let both = ChatSend {
+        models: vec!["starter".to_owned(), "smollm2".to_owned()],
+        ..send("Say yes.", 6)
+    };
+    let compared = answer(&workbench, &both);
+    let replies = finished(&compared);
+    assert_eq!(replies.len(), 2);
+    assert_eq!(
+        replies[0].text, replies[1].text,
+        "the same model under two names"
+    );
+    workbench.delete_chat(chat).unwrap();
+    assert_eq!(workbench.chats("").unwrap().len(), 1);
+}
+
+fn stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let mut stopped_at = None;
+    let mut said = String::new();
+    let mut reply = None;
+    let mut chat = 0;
+    let long = send("Write a very long story about a ship.", 1500);
+    workbench
+        .send_chat(&long, &mut |event| match event {
+            ChatEvent::Saved { chat: id, .. } => chat = id,
+            ChatEvent::Text { text, .. } => {
+                said.push_str(&text);
+                if stopped_at.is_none() && said.len() > 20 {
+                    let more = ChatSend {
+                        chat: Some(chat),
+                        ..send("again", 1)
+                    };
+                    let busy = workbench.send_chat(&more, &mut |_| {});
+                    assert_eq!(busy.unwrap_err().code, ErrorCode::Busy);
+                    stopped_at = Some(Instant::now());
+                    workbench.stop_chat(chat).unwrap();
+                }
+            }
+            ChatEvent::Finished {
+                reply: finished, ..
+            } => reply = Some(finished),
+            _ => {}
+        })
+        .unwrap();
+    assert!(stopped_at.unwrap().elapsed() < STOPPED_WITHIN);
+    let reply = reply.unwrap();
+    assert_eq!(reply.error, None);
+    assert_eq!(reply.finish_reason, "cancelled");
+    assert!(reply.text.len() > 20 && reply.text == said);
+    assert_eq!(first_reply(&workbench, chat), reply);
+}
+
+/// Children of a process that run as workers.
+fn workers_of(parent: u32) -> Vec<u32> {
+    let listed = Command::new("ps")
+        .args(["-eo", "pid=,ppid=,args="])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let pid: u32 = words.next()?.parse().ok()?;
+            let ppid: u32 = words.next()?.parse().ok()?;
+            (ppid == parent && words.any(|word| word == "--engine-worker")).then_some(pid)
+        })
+        .collect()
+}
+
+fn kill(pid: u32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+fn killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let mut killed = false;
+    let mut reply = None;
+    let mut chat = 0;
+    let long = send("Write a very long story about a ship.", 1500);
+    workbench
+        .send_chat(&long, &mut |event| match event {
+            ChatEvent::Saved { chat: id, .. } => chat = id,
+            ChatEvent::Text { .. } if !killed => {
+                killed = true;
+                let workers = workers_of(std::process::id());
+                assert_eq!(workers.len(), 1);
+                kill(workers[0]);
+            }
+            ChatEvent::Finished {
+                reply: finished, ..
+            } => reply = Some(finished),
+            _ => {}
+        })
+        .unwrap();
+    let reply = reply.unwrap();
+    let error = reply.error.clone().expect("the reply broke off");
+    assert_eq!(error.code, ErrorCode::WorkerDied);
+    let words = &error.message;
+    assert!(
+        words.contains("was killed") && words.contains("Try again"),
+        "{words}"
+    );
+    assert!(!reply.text.is_empty(), "what was said is kept");
+    assert_eq!(first_reply(&workbench, chat), reply);
+    let events = answer(&workbench, &again(chat, 5));
+    assert_eq!(finished(&events)[0].error, None);
+    assert!(finished(&events)[0].tokens > 0);
+}
+
+fn mmlu() -> MmluRequest {
+    MmluRequest {
+        model: "starter".to_owned(),
+        limit: Some(12),
+        subjects: vec!["abstract_algebra".to_owned(), "astronomy".to_owned()],
+        ..MmluRequest::default()
+    }
+}
+
+/// Waits until `done` of the first job, or fails after a minute.
+fn wait(workbench: &Workbench, what: &str, done: impl Fn(&Job) -> bool) -> Job {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let jobs = workbench.jobs().unwrap();
+        if let Some(job) = jobs.first().filter(|job| done(job)) {
+            return job.clone();
+        }
+        assert!(Instant::now() < deadline, "{what}: {jobs:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn latest_run(workbench: &Workbench) -> RunDetails {
+    let runs = workbench.runs().unwrap();
+    workbench.run_details(runs[0].id).unwrap()
+}
+
+fn resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let samples = dir.path().join("samples.jsonl");
+    let request = MmluRequest {
+        samples: Some(samples.clone()),
+        ..mmlu()
+    };
+    let undisturbed = workbench.bench_mmlu(&request, &mut |_| {}).unwrap();
+    assert_eq!(undisturbed.total, 24);
+    let lines = std::fs::read_to_string(&samples).unwrap();
+    assert_eq!(lines.lines().count(), 24);
+    assert!(
+        workbench.jobs().unwrap().is_empty(),
+        "whoever waited has seen the result"
+    );
+    let first = latest_run(&workbench);
+    assert_eq!(first.questions.len(), 24);
+    let whole =
+        |q: &billion_workbench::api::AnsweredQuestion| q.question.is_some() && q.choices.len() == 4;
+    assert!(first.questions.iter().all(whole));
+
+    // Another process on the same store, killed in the middle.
+    let seen: Arc<Mutex<Vec<JobState>>> = Arc::default();
+    let record = Arc::clone(&seen);
+    workbench.watch_jobs(Box::new(move |jobs| {
+        record.lock().unwrap().extend(jobs.iter().map(|j| j.state));
+    }));
+    let mut other = Command::new(std::env::current_exe().unwrap())
+        .args([Path::new("--mmlu"), dir.path()])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let running = wait(&workbench, "the other process answers", |job| job.done >= 3);
+    let orphans = workers_of(other.id());
+    assert_eq!(orphans.len(), 1);
+    let busy = workbench.resume_job(running.id).unwrap_err();
+    assert_eq!(busy.code, ErrorCode::Busy);
+    kill(other.id());
+    other.wait().unwrap();
+    let interrupted = wait(&workbench, "the job is interrupted", |job| {
+        job.state == JobState::Interrupted
+    });
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while PathBuf::from(format!("/proc/{}/fd/0", orphans[0])).exists() {
+        assert!(Instant::now() < deadline, "the worker outlived its parent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    workbench.resume_job(interrupted.id).unwrap();
+    let done = wait(&workbench, "the job is done", |job| {
+        job.state == JobState::Done
+    });
+    assert_eq!(done.id, interrupted.id);
+    let second = latest_run(&workbench);
+    assert_ne!(second.summary.id, first.summary.id);
+    assert_eq!(second.summary.headline, first.summary.headline);
+    for (a, b) in first.questions.iter().zip(&second.questions) {
+        assert_eq!(
+            (&a.subject, a.index, &a.pred, &a.gold),
+            (&b.subject, b.index, &b.pred, &b.gold)
+        );
+        for (x, y) in a.ll.iter().zip(&b.ll) {
+            assert!((x - y).abs() < LL_TOLERANCE, "{a:?} {b:?}");
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    workbench.dismiss_job(done.id).unwrap();
+    assert!(workbench.jobs().unwrap().is_empty());
+    let states = seen.lock().unwrap().clone();
+    for state in [JobState::Running, JobState::Interrupted, JobState::Done] {
+        assert!(
+            states.contains(&state),
+            "{state:?} was not seen: {states:?}"
+        );
+    }
+}
+
+fn refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let missing = ReplyRequest {
+        model: "no-such-model".to_owned(),
+        messages: Vec::new(),
+        options: ReplyOptions::default(),
+        engine: EngineOptions::default(),
+    };
+    let error = workbench.reply(&missing, &mut |_| {}).unwrap_err();
+    assert!(error.message.contains("no-such-model"), "{error}");
+    let cuda = ReplyRequest {
+        model: "starter".to_owned(),
+        engine: EngineOptions {
+            device: "cuda".to_owned(),
+            ..EngineOptions::default()
+        },
+        ..missing
+    };
+    let error = workbench.reply(&cuda, &mut |_| {}).unwrap_err();
+    assert!(error.message.contains("--device cpu"), "{error}");
+    let nothing = workbench.send_chat(&send("  ", 1), &mut |_| {});
+    let nothing = nothing.unwrap_err();
+    assert!(nothing.message.contains("nothing to send"), "{nothing}");
+    let elsewhere = Workbench::open(OpenOptions {
+        data_dir: Some(dir.path().join("other")),
+        engine: Some(dir.path().join("billion")),
+        resource_dir: None,
+    })
+    .unwrap();
+    let events = answer(&elsewhere, &send("hi", 1));
+    let error = finished(&events)[0].error.clone().unwrap();
+    assert!(error.message.contains("could not be started"), "{error}");
+    let mut settings = workbench.settings().unwrap();
+    settings.threads = Some(0);
+    assert!(workbench.save_settings(&settings).is_err());
+    settings.threads = Some(1);
+    workbench.save_settings(&settings).unwrap();
+    assert_eq!(workbench.settings().unwrap().threads, Some(1));
+    let about = workbench.about().unwrap();
+    assert!(about.memory_bytes > 0 && about.disk_bytes > 0 && !about.isa.is_empty());
+    assert!(about.starter_dir.is_some());
+}
