@@ -66,11 +66,11 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         file_bytes: weights.file_bytes(),
         context_len: spec.context_len,
         kv_bytes_per_token: kv_bytes_per_token(spec, &files.quant()),
-        chat: files.chat_template_source().is_some(),
+        chat: files.chat_template().is_some(),
     };
     Ok(Inspection {
         details: details(spec, weights, &facts),
-        chat_template: files.chat_template_source().map(str::to_owned),
+        chat_template: files.chat_template().map(|template| template.source().to_owned()),
         facts,
     })
 }

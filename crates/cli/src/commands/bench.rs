@@ -151,7 +151,12 @@ fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()>
                 report.ctx
             ),
         ),
-        ("Resident, idle", output::size(report.idle_rss_bytes)),
+        (
+            "Resident, idle",
+            report
+                .idle_rss_bytes
+                .map_or_else(|| "unknown".to_owned(), output::size),
+        ),
         ("Resident, most", output::size(report.peak_rss_bytes)),
         ("Stored as run", report.run.to_string()),
     ]);
