@@ -362,6 +362,11 @@ fn resumed() {
         std::thread::sleep(Duration::from_millis(20));
     }
 
+    while !seen.lock().unwrap().contains(&JobState::Interrupted) {
+        assert!(Instant::now() < deadline, "the watcher was not told");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
     workbench.resume_job(interrupted.id).unwrap();
     let done = wait(&workbench, "the job is done", |job| {
         job.state == JobState::Done
