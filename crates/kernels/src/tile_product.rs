@@ -3,7 +3,7 @@
 //! A kernel multiplies one tile by one panel; its sums run over columns in one fixed order, so a result does not depend
 //! on the batch.
 
-use crate::activations::PANEL;
+use crate::activations::{LINES, PANEL};
 use crate::floats::FloatTiles;
 use crate::parts::Parts;
 use crate::scalar::blocks::Scheme;
@@ -80,26 +80,37 @@ pub(crate) fn quantized(
         blocks / 8 * super_bytes(matrix.scheme),
     );
     let step = if in_16 { 2 } else { 1 };
-    each_pair(x.rows(), blocks * 32, tiles, |tile, first, width| {
-        let at = first * blocks;
-        let operands = QuantOperands {
-            blocks,
-            quants: matrix.quants[tile * q_len..(tile + 1) * q_len].as_ptr(),
-            scales: matrix.scales[tile * s_len..(tile + 1) * s_len].as_ptr(),
-            supers: matrix.supers[tile * p_len..(tile + 1) * p_len].as_ptr(),
-            x: int8.q[at * 32..(at + width * blocks) * 32].as_ptr(),
-            x_scales: int8.scales[at..at + width * blocks].as_ptr(),
-            x_sums: int8.sums[2 * at..2 * (at + width * blocks)].as_ptr(),
-            x_weighted: int8.weighted[at..at + width * blocks].as_ptr(),
-            x_corrections: corrections.map_or(std::ptr::null(), |c| {
-                c.values[step * at..step * (at + width * blocks)].as_ptr()
-            }),
-        };
-        let mut out: Outputs = [[0.0; TILE]; PANEL];
-        // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
-        unsafe { kernels[width - 1](&operands, &mut out) };
-        store(&out[..width], first, tile, rows, y);
-    });
+    each_pair(
+        x.rows() * LINES,
+        blocks * 32,
+        tiles,
+        |tile, first, width| {
+            let at = first * blocks;
+            let operands = QuantOperands {
+                blocks,
+                quants: matrix.quants[tile * q_len..(tile + 1) * q_len].as_ptr(),
+                scales: matrix.scales[tile * s_len..(tile + 1) * s_len].as_ptr(),
+                supers: matrix.supers[tile * p_len..(tile + 1) * p_len].as_ptr(),
+                x: int8.q[at * 32..(at + width * blocks) * 32].as_ptr(),
+                x_scales: int8.scales[at..at + width * blocks].as_ptr(),
+                x_sums: int8.sums[2 * at..2 * (at + width * blocks)].as_ptr(),
+                x_weighted: int8.weighted[at..at + width * blocks].as_ptr(),
+                x_corrections: corrections.map_or(std::ptr::null(), |c| {
+                    c.values[step * at..step * (at + width * blocks)].as_ptr()
+                }),
+            };
+            let mut out: Outputs = [[0.0; TILE]; PANEL];
+            // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
+            unsafe { kernels[width - 1](&operands, &mut out) };
+            // A row's result is the sum of its lines'.
+            for row in 0..width / LINES {
+                for n in 0..TILE {
+                    out[row][n] = out[row * LINES][n] + out[row * LINES + 1][n];
+                }
+            }
+            store(&out[..width / LINES], first / LINES, tile, rows, y);
+        },
+    );
 }
 
 /// As [`quantized`], for floats.
@@ -127,7 +138,7 @@ pub(crate) fn floats(
     });
 }
 
-/// Visits (tile, first row of a panel, its width), a group of panels at a time so that the group stays in cache.
+/// Visits (tile, first row or line of a panel, its width), a group of panels at a time so that the group stays in cache.
 fn each_pair(
     x_rows: usize,
     x_row_bytes: usize,

@@ -5,8 +5,9 @@ use billion_kernels::{Activations, Format, Isa, Matrix, Pool, dequantize, matmul
 /// Difference allowed between two orders of summing the same f32 terms, relative to the sum of their magnitudes.
 const SUM_TOLERANCE: f64 = 1e-6;
 
-/// What int8 activations may cost, relative to the norms of the two vectors: half a step of `max / 127` per number.
-const INT8_TOLERANCE: f64 = 0.01;
+/// What activations of two int8 lines may cost, relative to the norms of the two vectors: half a step of
+/// `max / 127 / 254` per number.
+const INT8_TOLERANCE: f64 = 5e-5;
 
 /// Row counts: less than a tile, whole tiles and tails.
 const ROWS: [usize; 5] = [1, 7, 16, 33, 80];

@@ -45,7 +45,9 @@ impl Logits {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The sequence would outgrow the context.
-    #[error("the context is full: {have} tokens held, {add} more asked for, {limit} fit; shorten the prompt or start a new chat")]
+    #[error(
+        "the context is full: {have} tokens held, {add} more asked for, {limit} fit; shorten the prompt or start a new chat"
+    )]
     ContextFull {
         /// Tokens held.
         have: usize,
@@ -55,7 +57,9 @@ pub enum DecodeError {
         limit: usize,
     },
     /// A token id is outside the vocabulary.
-    #[error("token id {token} is outside the vocabulary of {vocab_size} tokens: the tokenizer does not belong to these weights")]
+    #[error(
+        "token id {token} is outside the vocabulary of {vocab_size} tokens: the tokenizer does not belong to these weights"
+    )]
     TokenOutOfRange {
         /// The offending id.
         token: u32,
@@ -102,7 +106,12 @@ pub trait Decoder: Send {
 pub trait TextCodec: Send + Sync {
     /// Encodes text. `add_special` adds what the model wants at the start of a text (BOS), where it wants any.
     /// Special tokens spelled out in `text` are recognised only if `parse_special`.
-    fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, String>;
+    fn encode(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<u32>, String>;
     /// The bytes of one token as it appears inside a text (not at its start); special tokens give no bytes.
     fn token_bytes(&self, token: u32) -> Vec<u8>;
     /// Decodes a whole text, special tokens left out; invalid UTF-8 becomes U+FFFD.

@@ -179,7 +179,8 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
                 context_len: options.context_len,
                 isa: None,
             };
-            let decoder = CpuDecoder::load(spec, &tensors, &options)?;
+            let release = || files.weights().release();
+            let decoder = CpuDecoder::load_stepwise(spec, &tensors, &options, &release)?;
             let (isa, threads) = (decoder.isa().name(), decoder.threads());
             (Box::new(decoder), isa, threads)
         }

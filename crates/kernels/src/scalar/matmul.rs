@@ -3,7 +3,7 @@
 //! It reads the source's bytes, not tiles, so that it also checks packing.
 
 use super::dequantize;
-use crate::activations::PANEL;
+use crate::activations::{LINES, PANEL};
 use crate::parts::Parts;
 use crate::{Activations, Matrix};
 use std::ops::Range;
@@ -55,12 +55,17 @@ fn dot_f32(x: &[f32], w: &[f32]) -> f32 {
     total
 }
 
-/// The int8 form of row `m` times `w`.
+/// The int8 form of row `m` times `w`: the sum of its lines' products.
 fn dot_int8(x: &Activations, m: usize, w: &[f32]) -> f32 {
+    let [coarse, fine] = [0, 1].map(|line| dot_line(x, m * LINES + line, w));
+    coarse + fine
+}
+
+fn dot_line(x: &Activations, line: usize, w: &[f32]) -> f32 {
     let int8 = x.int8();
     let blocks = x.cols() / 32;
-    let (first, r) = (m / PANEL * PANEL, m % PANEL);
-    let width = PANEL.min(x.rows() - first);
+    let (first, r) = (line / PANEL * PANEL, line % PANEL);
+    let width = PANEL.min(x.rows() * LINES - first);
     let mut total = 0.0;
     for (b, w) in w.chunks_exact(32).enumerate() {
         let at = first * blocks + b * width + r;

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: a vector holds 4 integers of each of a tile's 16 rows, or one float of each.
 
 use crate::Format;
-use crate::activations::{self, Int8Panel, PANEL, SMALLEST};
+use crate::activations::{self, Block, FINER, Int8Panel, LINES, PANEL, SMALLEST};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
@@ -50,7 +50,7 @@ pub(crate) unsafe fn quantize_panel(x: &[f32], cols: usize, out: &mut Int8Panel<
 /// The twin of `activations::quantize_32`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
-fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+fn quantize_32(x: &[f32; 32], q: &mut [[i8; 32]; LINES]) -> Block {
     // SAFETY: 32 numbers are two vectors.
     let (a, b) = unsafe {
         (
@@ -77,27 +77,31 @@ fn quantize_32(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     let top = f32::from_bits(_mm_cvtsi128_si32(top) as u32);
     let inverse = if top < SMALLEST { 0.0 } else { 127.0 / top };
     let inverse = _mm512_set1_ps(inverse);
-    // Rounds to nearest, ties to even.
-    let (a, b) = (
-        _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))),
-        _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))),
-    );
-    // SAFETY: `q` is 32 bytes.
-    unsafe {
-        _mm_storeu_si128(q.as_mut_ptr().cast(), a);
-        _mm_storeu_si128(q.as_mut_ptr().add(16).cast(), b);
-    }
+    // Rounds to nearest, ties to even; the fine line is what the coarse one left.
+    let lines = |v: __m512| {
+        let v = _mm512_mul_ps(v, inverse);
+        let coarse = _mm512_cvtps_epi32(v);
+        let left = _mm512_sub_ps(v, _mm512_cvtepi32_ps(coarse));
+        let fine = _mm512_cvtps_epi32(_mm512_mul_ps(left, _mm512_set1_ps(FINER)));
+        [_mm512_cvtsepi32_epi8(coarse), _mm512_cvtsepi32_epi8(fine)]
+    };
+    let (a, b) = (lines(a), lines(b));
     let (zero, ones) = (_mm_setzero_si128(), _mm_set1_epi8(1));
-    let (a, b) = (
-        _mm_dpbusd_epi32(zero, ones, a),
-        _mm_dpbusd_epi32(zero, ones, b),
-    );
-    let sums = _mm_hadd_epi32(a, b);
-    let sums = _mm_hadd_epi32(sums, sums);
-    (
-        top / 127.0,
-        [_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums)],
-    )
+    let mut halves = [[0; 2]; LINES];
+    for line in 0..LINES {
+        // SAFETY: a line is 32 bytes.
+        unsafe {
+            _mm_storeu_si128(q[line].as_mut_ptr().cast(), a[line]);
+            _mm_storeu_si128(q[line].as_mut_ptr().add(16).cast(), b[line]);
+        }
+        let sums = _mm_hadd_epi32(
+            _mm_dpbusd_epi32(zero, ones, a[line]),
+            _mm_dpbusd_epi32(zero, ones, b[line]),
+        );
+        let sums = _mm_hadd_epi32(sums, sums);
+        halves[line] = [_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums)];
+    }
+    (top / 127.0, halves)
 }
 
 /// The kernels of a quantized format, by rows of the panel.

@@ -63,6 +63,17 @@ impl CpuDecoder {
         tensors: &DecoderTensors<TensorView<'_>>,
         options: &CpuOptions,
     ) -> Result<Self, Error> {
+        Self::load_stepwise(spec, tensors, options, &|| ())
+    }
+
+    /// As [`Self::load`], calling `packed` after each block: what was read so far will not be read again, so a mapped file
+    /// can give those pages back and loading does not take twice the weights' memory.
+    pub fn load_stepwise(
+        spec: &DecoderSpec,
+        tensors: &DecoderTensors<TensorView<'_>>,
+        options: &CpuOptions,
+        packed: &dyn Fn(),
+    ) -> Result<Self, Error> {
         check(spec)?;
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let pool = Pool::new(options.threads);
@@ -73,7 +84,7 @@ impl CpuDecoder {
             "choose a smaller quantization or model",
         )
         .map_err(Error::Backend)?;
-        let weights = PackedDecoder::pack(isa, &pool, spec, tensors)?;
+        let weights = PackedDecoder::pack(isa, &pool, (spec, tensors), packed)?;
         let shape = KvShape {
             layers: spec.layers,
             heads: spec.heads,

@@ -55,11 +55,12 @@ struct Packer<'a> {
 }
 
 impl PackedDecoder {
+    /// `packed` is called after the embedding and after each block.
     pub(super) fn pack(
         isa: Isa,
         pool: &Pool,
-        spec: &DecoderSpec,
-        tensors: &DecoderTensors<TensorView<'_>>,
+        (spec, tensors): (&DecoderSpec, &DecoderTensors<TensorView<'_>>),
+        packed: &dyn Fn(),
     ) -> Result<Self, Error> {
         let packer = Packer { isa, pool, spec };
         if tensors.layers.len() != spec.layers {
@@ -80,12 +81,14 @@ impl PackedDecoder {
                 }
             )));
         }
+        let embedding = packer.matrix(&tensors.embedding, spec.vocab_size, spec.hidden)?;
+        packed();
         Ok(Self {
-            embedding: packer.matrix(&tensors.embedding, spec.vocab_size, spec.hidden)?,
+            embedding,
             layers: tensors
                 .layers
                 .iter()
-                .map(|layer| packer.layer(layer))
+                .map(|layer| packer.layer(layer).inspect(|_| packed()))
                 .collect::<Result<_, _>>()?,
             final_norm: packer.norm(&tensors.final_norm)?,
             head: match &tensors.head {
