@@ -70,7 +70,9 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     };
     Ok(Inspection {
         details: details(spec, weights, &facts),
-        chat_template: files.chat_template().map(|template| template.source().to_owned()),
+        chat_template: files
+            .chat_template()
+            .map(|template| template.source().to_owned()),
         facts,
     })
 }
