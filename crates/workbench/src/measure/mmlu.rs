@@ -1,0 +1,285 @@
+//! MMLU: answers are stored as they come, so that an interrupted run goes on where it stopped.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use billion_eval::tasks::mmlu;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Bench, Details, Place, shell};
+use crate::api::ApiError;
+use crate::cancel::Cancel;
+use crate::chat::unexpected;
+use crate::facade::Workbench;
+use crate::progress::Meter;
+use crate::reports::{MmluPart, MmluReport};
+use crate::requests::{JobProgress, MmluRequest};
+use crate::worker::{Ask, Event, MmluAsk, Outcome};
+
+/// Version of the task; raised when a change makes results incomparable.
+const MMLU_VERSION: &str = "mmlu 1 (prompts of lm-evaluation-harness 0.4.13)";
+
+impl Workbench {
+    pub(crate) fn measure_mmlu(
+        &self,
+        job: u32,
+        request: &MmluRequest,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<MmluReport, ApiError> {
+        let mut meter = Meter::new(0, on_progress);
+        let _lease = self.lease.shared(cancel, &mut |why| meter.tell(why, 0))?;
+        let mut bench = self.bench(&request.model, &request.engine, cancel, &mut meter)?;
+        self.mmlu(
+            &mut bench,
+            Place {
+                job,
+                scorecard: None,
+            },
+            request,
+            cancel,
+            &mut meter,
+        )
+    }
+
+    pub(super) fn mmlu(
+        &self,
+        bench: &mut Bench,
+        place: Place,
+        request: &MmluRequest,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<MmluReport, ApiError> {
+        let data = match &request.data {
+            Some(folder) => folder.clone(),
+            None => self.starter_mmlu()?,
+        };
+        let settings = json!({
+            "data": data,
+            "data_sha256": self.hash_of(&data_files(&data)?)?,
+            "shots": request.shots,
+            "limit": request.limit,
+            "subjects": request.subjects,
+        });
+        let run = bench.new_run(
+            "mmlu",
+            MMLU_VERSION,
+            place,
+            Details {
+                shots: request.shots.unwrap_or(0),
+                settings,
+                options: mmlu_options(request),
+            },
+        );
+        // An interrupted run of this job goes on if nothing that fixes its result has changed.
+        let open = self.store.open_run(place.job, &run)?;
+        let id = match open {
+            Some(id) => id,
+            None => self.store.begin_run(&run)?,
+        };
+        let answered = self.store.samples(id)?;
+        meter.inherit(answered.len() as u32);
+        let ask = MmluAsk {
+            data,
+            shots: request.shots,
+            limit: request.limit,
+            subjects: request.subjects.clone(),
+            answered,
+        };
+        let whole = place.scorecard.is_none();
+        let mut since = Instant::now();
+        let mut broken = None;
+        let stop = cancel.clone();
+        let outcome = bench.worker.request(Ask::Mmlu(ask), cancel, &mut |event| {
+            let (step, done, total) = match event {
+                Event::Sample {
+                    sample,
+                    done,
+                    total,
+                } => {
+                    let cost = since.elapsed().as_secs_f64();
+                    let kept = self.store.add_sample(id, &sample).and_then(|()| {
+                        // Written now and then, so that time spent before a crash counts too.
+                        if cost < 1.0 {
+                            return Ok(());
+                        }
+                        since = Instant::now();
+                        self.store.add_cost(id, cost, 0)
+                    });
+                    if let Err(error) = kept {
+                        // Answers that cannot be kept are not worth finding.
+                        stop.set();
+                        broken.get_or_insert(error);
+                    }
+                    (format!("MMLU, {done} of {total} questions"), done, total)
+                }
+                Event::Progress { step, done, total } => (format!("MMLU, {step}"), done, total),
+                Event::Text { .. } => return,
+            };
+            if whole {
+                meter.total(total);
+            }
+            meter.tell(&step, done);
+        });
+        self.store.add_cost(id, since.elapsed().as_secs_f64(), 0)?;
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        let outcome = outcome.inspect_err(|_| {
+            // Without a single answer there is nothing to resume.
+            if self
+                .store
+                .samples(id)
+                .is_ok_and(|samples| samples.is_empty())
+            {
+                let _ = self.store.delete_run(id);
+            }
+        })?;
+        let Outcome::Mmlu(found) = outcome else {
+            return Err(unexpected(&outcome));
+        };
+        self.store
+            .add_cost(id, 0.0, found.prompt_tokens_computed as u64)?;
+        let spent = self.store.run(id)?;
+        let report = mmlu_report(
+            id,
+            &bench.model.id,
+            &found,
+            spent.spent_s,
+            spent.spent_tokens,
+        );
+        self.store.finish_run(id, report.shots, &report)?;
+        if let Some(path) = &request.samples {
+            write_samples(path, &self.store.samples(id)?)?;
+        }
+        Ok(report)
+    }
+}
+
+fn mmlu_options(request: &MmluRequest) -> String {
+    let mut options = String::new();
+    let mut add = |text: String| {
+        options.push(' ');
+        options.push_str(&text);
+    };
+    if let Some(shots) = request.shots {
+        add(format!("--shots {shots}"));
+    }
+    if let Some(limit) = request.limit {
+        add(format!("--limit {limit}"));
+    }
+    if !request.subjects.is_empty() {
+        add(format!("--subjects {}", request.subjects.join(",")));
+    }
+    if let Some(data) = &request.data {
+        add(format!("--data {}", shell(data)));
+    }
+    options.trim_start().to_owned()
+}
+
+/// The files whose bytes fix the questions.
+fn data_files(data: &Path) -> Result<Vec<PathBuf>, ApiError> {
+    if data.is_file() {
+        return Ok(vec![data.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for split in ["dev", "test"] {
+        let Ok(entries) = std::fs::read_dir(data.join(split)) else {
+            continue;
+        };
+        files.extend(
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|ext| ext == "csv")),
+        );
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(ApiError::failed(format!(
+            "{} holds no MMLU questions: expected test/SUBJECT_test.csv and dev/SUBJECT_dev.csv in it",
+            data.display()
+        )));
+    }
+    Ok(files)
+}
+
+fn mmlu_report(
+    run: u32,
+    model: &str,
+    found: &mmlu::Outcome,
+    seconds: f64,
+    tokens: u64,
+) -> MmluReport {
+    let shots = found.shots as u32;
+    let part = |score: &mmlu::Score, shots| MmluPart {
+        accuracy: score.accuracy,
+        correct: score.correct as u32,
+        total: score.total as u32,
+        shots,
+    };
+    MmluReport {
+        run,
+        model: model.to_owned(),
+        accuracy: found.accuracy,
+        correct: found.correct as u32,
+        total: found.total as u32,
+        ci95: found.ci95,
+        by_subject: found
+            .by_subject
+            .iter()
+            .map(|(subject, score)| {
+                let used = found.fewer_shots.get(subject).map_or(shots, |&n| n as u32);
+                (subject.clone(), part(score, Some(used)))
+            })
+            .collect::<BTreeMap<_, _>>(),
+        by_group: found
+            .by_group
+            .iter()
+            .map(|(group, score)| (group.clone(), part(score, None)))
+            .collect(),
+        shots,
+        prompt_tokens_computed: tokens,
+        truncated: found.truncated as u32,
+        seconds,
+    }
+}
+
+/// A line of `--samples`.
+#[derive(Serialize)]
+struct SampleLine<'a> {
+    subject: &'a str,
+    index: usize,
+    ll: [f64; 4],
+    pred: char,
+    gold: char,
+}
+
+/// Writes beside the place and moves it there, so that the file is whole or not there.
+fn write_samples(path: &Path, samples: &[mmlu::Sample]) -> Result<(), ApiError> {
+    let fail = |error: std::io::Error| {
+        ApiError::failed(format!(
+            "the samples cannot be written to {}: {error}; the run itself is stored",
+            path.display()
+        ))
+    };
+    let partial = path.with_extension("partial");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&partial).map_err(fail)?);
+    for sample in samples {
+        let line = SampleLine {
+            subject: &sample.subject,
+            index: sample.index,
+            ll: sample.ll,
+            pred: sample.pred,
+            gold: sample.gold,
+        };
+        serde_json::to_writer(&mut file, &line).map_err(|error| fail(error.into()))?;
+        file.write_all(b"\n").map_err(fail)?;
+    }
+    file.flush().map_err(fail)?;
+    drop(file);
+    std::fs::rename(&partial, path).map_err(fail)
+}

@@ -1,0 +1,263 @@
+//! Measurements: each loads the model into a fresh worker, begins a run in the store, fills it as answers come, and
+//! finishes it with a report. Foreground runs, background jobs and scorecards share this code.
+//!
+//! This file owns what every measurement begins with and the public calls; each task has a file of its own.
+
+mod meters;
+mod mmlu;
+mod perplexity;
+mod scorecard;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::api::{ApiError, Scorecard, ScorecardRequest};
+use crate::cancel::Cancel;
+use crate::facade::Workbench;
+use crate::jobs::{Product, Work};
+use crate::machine;
+use crate::models::Model;
+use crate::progress::Meter;
+use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::requests::{
+    EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+};
+use crate::store::NewRun;
+use crate::worker::{self, LoadedModel, Worker};
+
+pub(crate) use scorecard::eval_size;
+
+/// A model loaded into a worker of its own.
+struct Bench {
+    worker: Worker,
+    model: Model,
+    loaded: LoadedModel,
+    engine: EngineOptions,
+}
+
+/// Where a measurement belongs.
+#[derive(Clone, Copy)]
+struct Place {
+    job: u32,
+    scorecard: Option<u32>,
+}
+
+impl Workbench {
+    /// Runs MMLU and stores the run.
+    pub fn bench_mmlu(
+        &self,
+        request: &MmluRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<MmluReport, ApiError> {
+        let work = || {
+            let (model, name) = self.named(&request.model)?;
+            let request = MmluRequest {
+                model,
+                data: request.data.as_deref().map(absolute),
+                samples: request.samples.as_deref().map(absolute),
+                ..request.clone()
+            };
+            Ok((format!("MMLU of {name}"), Work::Mmlu(request)))
+        };
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::Mmlu(report) => Ok(*report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Measures speed and stores the run.
+    pub fn bench_speed(
+        &self,
+        request: &SpeedRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<SpeedReport, ApiError> {
+        let work = || {
+            let (model, name) = self.named(&request.model)?;
+            Ok((
+                format!("Speed of {name}"),
+                Work::Speed(SpeedRequest {
+                    model,
+                    ..request.clone()
+                }),
+            ))
+        };
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::Speed(report) => Ok(*report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Measures memory in a fresh process and stores the run.
+    pub fn bench_memory(
+        &self,
+        request: &MemoryRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<MemoryReport, ApiError> {
+        let work = || {
+            let (model, name) = self.named(&request.model)?;
+            Ok((
+                format!("Memory of {name}"),
+                Work::Memory(MemoryRequest {
+                    model,
+                    ..request.clone()
+                }),
+            ))
+        };
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::Memory(report) => Ok(report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Measures perplexity and stores the run.
+    pub fn perplexity(
+        &self,
+        request: &PerplexityRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<PerplexityReport, ApiError> {
+        let work = || {
+            let (model, name) = self.named(&request.model)?;
+            let request = PerplexityRequest {
+                model,
+                text: absolute(&request.text),
+                ..request.clone()
+            };
+            Ok((format!("Perplexity of {name}"), Work::Perplexity(request)))
+        };
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::Perplexity(report) => Ok(report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Makes a scorecard and returns when it is done. Models that could not be measured say why in their row.
+    pub fn run_scorecard(
+        &self,
+        request: &ScorecardRequest,
+        engine: &EngineOptions,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<Scorecard, ApiError> {
+        let id = self.scorecard_in_foreground(request, engine, on_progress)?;
+        self.scorecard(id)
+    }
+
+    /// Id, which holds from every folder, and name of a model.
+    fn named(&self, reference: &str) -> Result<(String, String), ApiError> {
+        self.resolve(reference).map(|model| (model.id, model.name))
+    }
+
+    /// Loads a model into a fresh worker.
+    fn bench(
+        &self,
+        reference: &str,
+        engine: &EngineOptions,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<Bench, ApiError> {
+        cancel.check()?;
+        meter.tell("checks the file", 0);
+        let model = self.resolve(reference)?;
+        meter.tell("loads the model", 0);
+        let engine = self.with_settings(engine)?;
+        let mut worker = Worker::spawn(&self.engine)?;
+        let loaded = worker::load(
+            &mut worker,
+            &model.path,
+            &engine,
+            model.needs_bytes(),
+            cancel,
+        )?;
+        Ok(Bench {
+            worker,
+            model,
+            loaded,
+            engine,
+        })
+    }
+
+    /// Deletes a run that did not come to a report.
+    fn kept_if_done<T>(
+        &self,
+        run: u32,
+        measure: impl FnOnce() -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        measure().inspect_err(|_| {
+            // The first error is the one to tell; an unfinished run is not listed anyway.
+            let _ = self.store.delete_run(run);
+        })
+    }
+}
+
+/// What differs from task to task.
+#[derive(Default)]
+struct Details {
+    shots: u32,
+    settings: serde_json::Value,
+    /// Command-line options besides the model and the engine.
+    options: String,
+}
+
+impl Bench {
+    fn new_run(&self, task: &str, version: &str, place: Place, details: Details) -> NewRun {
+        let mut settings = details.settings;
+        if let Some(map) = settings.as_object_mut() {
+            map.insert("executor".to_owned(), json!(self.engine.executor));
+            map.insert("device".to_owned(), json!(self.engine.device));
+            map.insert("context_len".to_owned(), json!(self.loaded.context_len));
+        }
+        let command = match task {
+            "perplexity" => format!(
+                "billion perplexity --model {} {}",
+                shell(&self.model.id),
+                details.options
+            ),
+            _ => format!(
+                "billion bench {task} --model {} {}",
+                shell(&self.model.id),
+                details.options
+            ),
+        };
+        NewRun {
+            task: task.to_owned(),
+            model: self.model.id.clone(),
+            name: self.model.name.clone(),
+            path: self.model.path.display().to_string(),
+            sha256: self.model.sha256.clone(),
+            quant: self.model.facts.quant.clone(),
+            params: self.model.facts.params,
+            task_version: version.to_owned(),
+            shots: details.shots,
+            seed: 0,
+            hardware: machine::hardware_words(),
+            isa: self.loaded.isa.clone(),
+            threads: self.loaded.threads,
+            settings,
+            command: format!("{} --threads {}", command.trim_end(), self.loaded.threads),
+            scorecard: place.scorecard,
+            job: place.job,
+        }
+    }
+}
+
+/// The path as it is seen from every folder; a job may be resumed from another one.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn other_product() -> ApiError {
+    ApiError::failed("the job gave another result than was asked for; please report this")
+}
+
+/// Text or a path as a shell takes it.
+fn shell(text: impl AsRef<Path>) -> String {
+    let text = text.as_ref().display().to_string();
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_./:@+,=".contains(c));
+    if plain && !text.is_empty() {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
