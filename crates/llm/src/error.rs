@@ -1,6 +1,7 @@
 //! The one error of this crate: what was read, what was expected, what was found, and what to do next.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a model could not be opened, understood or run.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +36,18 @@ pub enum Error {
     /// The tokenizer cannot be read or does not fit the weights.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The chat template is invalid, refused the messages, or took too long.
+    /// The chat template is invalid, refused the messages, or took too many steps.
     #[error("chat template: {0}")]
     ChatTemplate(String),
+    /// The chat template took too long. Its thread cannot be ended and goes on: a process that meets this is best ended.
+    #[error(
+        "chat template: it does not end within {} ms; it is broken or hostile, choose another model file",
+        limit.as_millis()
+    )]
+    ChatTemplateRunsOn {
+        /// Longest time that it gets.
+        limit: Duration,
+    },
     /// A matrix does not fit the kernels.
     #[error(transparent)]
     Kernel(#[from] billion_kernels::Error),

@@ -39,7 +39,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--list") {
         return;
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("a_chat_is_streamed_stored_edited_and_found", chat),
         ("a_stopped_reply_ends_soon_and_keeps_its_text", stop),
         ("a_killed_worker_is_said_and_the_next_reply_works", killed),
@@ -47,6 +47,7 @@ fn main() {
             "an_interrupted_benchmark_resumes_to_the_same_result",
             resumed,
         ),
+        ("a_template_that_runs_on_ends_with_its_worker", runs_on),
         ("what_cannot_be_done_is_said", refused),
     ];
     let chosen = arguments.iter().find(|argument| !argument.starts_with('-'));
@@ -297,7 +298,7 @@ fn mmlu() -> MmluRequest {
 
 /// Waits until `done` of the first job, or fails after a minute.
 fn wait(workbench: &Workbench, what: &str, done: impl Fn(&Job) -> bool) -> Job {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let jobs = workbench.jobs().unwrap();
         if let Some(job) = jobs.first().filter(|job| done(job)) {
@@ -396,11 +397,42 @@ fn resumed() {
     }
 }
 
+/// A chat template that fuel does not end: adding lists is free, and writing out sums of more than 32 of them is too.
+const ENDLESS: &str = "{% set ns = namespace(x=[0]) %}{% for i in range(22) %}{% set ns.x = ns.x + ns.x %}{% endfor %}\
+    {% for i in range(100) %}{% set ns.y = ns.x %}{% for k in range(12) %}{% set ns.y = ns.y + [0] %}{% endfor %}{% endfor %}";
+
+fn runs_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("endless");
+    std::fs::create_dir(&model).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/fixtures/gqa");
+    for file in std::fs::read_dir(fixture).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    std::fs::write(model.join("chat_template.jinja"), ENDLESS).unwrap();
+    let workbench = open(&dir.path().join("data"));
+    let chat = ChatSend {
+        models: vec![model.display().to_string()],
+        ..send("Hi", 4)
+    };
+    // The second time a new worker says the same.
+    for _ in 0..2 {
+        let start = Instant::now();
+        let events = answer(&workbench, &chat);
+        let error = finished(&events)[0].error.clone().unwrap();
+        assert!(error.message.contains("does not end within"), "{error}");
+        assert!(start.elapsed() < STOPPED_WITHIN);
+        assert_eq!(workers_of(std::process::id()), [0; 0], "nothing goes on");
+    }
+}
+
 fn refused() {
     let dir = tempfile::tempdir().unwrap();
     let workbench = open(dir.path());
     let missing = ReplyRequest {
         model: "no-such-model".to_owned(),
+        session: 0,
         messages: Vec::new(),
         options: ReplyOptions::default(),
         engine: EngineOptions::default(),

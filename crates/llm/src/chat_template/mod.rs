@@ -236,8 +236,8 @@ fn problem(text: String) -> Error {
 }
 
 /// Runs work on hostile data on a stack that it cannot exhaust, turns a panic into an error, and waits for it no longer
-/// than the time limit. What fuel does not end (minijinja doubles lists for free) goes on in its thread; a worker that
-/// meets this error is best ended.
+/// than the time limit. What fuel does not end (minijinja doubles lists for free) goes on in its thread after
+/// `Error::ChatTemplateRunsOn`.
 fn on_large_stack<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -252,10 +252,7 @@ fn on_large_stack<T: Send + 'static>(
         .map_err(|error| problem(format!("cannot start a thread to render it: {error}")))?;
     match receiver.recv_timeout(TIME_LIMIT) {
         Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(problem(format!(
-            "it does not end within {} ms; it is broken or hostile, choose another model file",
-            TIME_LIMIT.as_millis()
-        ))),
+        Err(RecvTimeoutError::Timeout) => Err(Error::ChatTemplateRunsOn { limit: TIME_LIMIT }),
         Err(RecvTimeoutError::Disconnected) => Err(problem(
             "rendering it failed inside the template engine; choose another model file".to_owned(),
         )),

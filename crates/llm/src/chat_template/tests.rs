@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::functions::strftime;
 use super::{ChatTemplate, Message};
+use crate::Error;
 use crate::decoder::TextCodec;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -236,6 +237,23 @@ fn hostile_templates_end_within_a_second() {
             assert!(message.is_empty(), "{source} was rendered");
         }
     }
+}
+
+/// What fuel does not see: minijinja adds lists for nothing, and writes out a sum of more than 32 of them. Here each list
+/// is four million long, a hundred times.
+#[test]
+fn a_template_that_runs_on_is_told_apart() {
+    let doubled = "{% set ns = namespace(x=[0]) %}{% for i in range(22) %}{% set ns.x = ns.x + ns.x %}{% endfor %}\
+        {% for i in range(100) %}{% set ns.y = ns.x %}{% for k in range(12) %}{% set ns.y = ns.y + [0] %}{% endfor %}\
+        {% endfor %}";
+    let template = ChatTemplate::new(doubled, "", "").unwrap();
+    let start = Instant::now();
+    let rendered = template.render(&[], true);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(
+        matches!(&rendered, Err(Error::ChatTemplateRunsOn { .. })),
+        "{rendered:?}"
+    );
 }
 
 #[test]

@@ -71,28 +71,30 @@ pub fn run_engine_worker() -> i32 {
         let work = catch_unwind(AssertUnwindSafe(|| {
             engine.handle(id, ask, &outbox, &cancelled)
         }));
-        let (body, fatal) = match work {
+        let (body, end) = match work {
             Ok(Ok(outcome)) => (
                 Body::Done {
                     outcome: Box::new(outcome),
                 },
-                false,
+                None,
             ),
-            Ok(Err(error)) => (Body::Failed { error }, false),
-            Err(panic) => (
-                Body::Failed {
-                    error: panicked(panic.as_ref()),
-                },
-                true,
-            ),
+            // Only the end of the process ends a thread that goes on.
+            Ok(Err(error)) => {
+                let last = engine.runs_on();
+                (Body::Failed { error, last }, last.then_some(1))
+            }
+            Err(panic) => {
+                let error = panicked(panic.as_ref());
+                (Body::Failed { error, last: true }, Some(101))
+            }
         };
         cancelled.forget(id);
         if !outbox.send(id, body) {
             return 0;
         }
-        if fatal {
+        if let Some(status) = end {
             outbox.close();
-            return 101;
+            return status;
         }
     }
     0

@@ -35,6 +35,8 @@ struct Model {
     /// Chats and their caches, the last used at the end.
     sessions: Vec<(u64, Session)>,
     clock: SystemClock,
+    /// Its chat template goes on in a thread that nothing ends but the end of this process.
+    runs_on: bool,
 }
 
 /// A request at work: where its messages go and whether it was cancelled.
@@ -131,6 +133,11 @@ impl Engine {
         }
     }
 
+    /// Something goes on that only the end of this process ends.
+    pub(super) fn runs_on(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| model.runs_on)
+    }
+
     fn loaded(&mut self) -> Result<&mut Model, ApiError> {
         self.model
             .as_mut()
@@ -162,6 +169,7 @@ impl Model {
             template_problem,
             sessions: Vec::new(),
             clock: SystemClock::default(),
+            runs_on: false,
         })
     }
 
@@ -262,7 +270,7 @@ impl Model {
     }
 
     /// Tokens of a conversation: through the chat template, or the bare texts in a row for a base model.
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
+    fn prompt(&mut self, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
         let tokenizer = self.loaded.tokenizer.as_ref();
         if let Some(problem) = &self.template_problem {
             return Err(failed(problem));
@@ -286,7 +294,10 @@ impl Model {
                 Said::new(role, message.content.as_str())
             })
             .collect();
-        let text = template.render(&said, true).map_err(failed)?;
+        let text = template.render(&said, true).map_err(|error| {
+            self.runs_on = matches!(error, billion_llm::Error::ChatTemplateRunsOn { .. });
+            failed(error)
+        })?;
         tokenizer.encode_prompt(&text).map_err(failed)
     }
 

@@ -201,7 +201,7 @@ mod tests {
             ));
         }
         let error = crate::api::ApiError::cancelled();
-        outbox.send(7, Body::Failed { error });
+        outbox.send(7, Body::Failed { error, last: false });
         let flushes = start.elapsed().as_millis() as usize / 40 + 2;
         outbox.close();
         let got = lines.0.lock().unwrap();

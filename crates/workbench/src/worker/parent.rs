@@ -157,8 +157,8 @@ impl Worker {
                         total,
                     }),
                     Body::Done { outcome } => return Ok(*outcome),
-                    Body::Failed { error } => {
-                        if error.code == ErrorCode::WorkerDied {
+                    Body::Failed { error, last } => {
+                        if last {
                             self.end();
                         }
                         return Err(error);
@@ -172,12 +172,9 @@ impl Worker {
                     )));
                 }
                 Ok(Heard::Gone) | Err(RecvTimeoutError::Disconnected) => {
-                    return Err(if kill_at.is_some() {
-                        self.end();
-                        ApiError::cancelled()
-                    } else {
-                        self.death("in the middle of the work")
-                    });
+                    let death = self.death("in the middle of the work");
+                    // The same signal may have reached both.
+                    return Err(cancel.check().err().unwrap_or(death));
                 }
                 // Late words about an earlier request, or nothing new.
                 Ok(Heard::Answer(_)) | Err(RecvTimeoutError::Timeout) => {}

@@ -151,6 +151,8 @@ pub enum Body {
     Failed {
         /// Why.
         error: ApiError,
+        /// The worker ends itself after this; the next request needs a new one.
+        last: bool,
     },
 }
 
