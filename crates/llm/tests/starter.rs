@@ -12,10 +12,10 @@ use billion_llm::generate::{GenerateOptions, Session, generate};
 use billion_llm::load::{Executor, LoadOptions, ModelFiles, load};
 use fixtures::{fixture, starter_model};
 
-/// Of a perplexity. The candle executor computes in float32 as transformers does; the CPU executor rounds activations
-/// to 8 bits for quantized weights, as llama.cpp does.
-const CANDLE_TOLERANCE: f64 = 1e-3;
-const CPU_TOLERANCE: f64 = 1e-2;
+/// Of a perplexity, relative. The candle executor computes in float32 as transformers does; the CPU executor rounds
+/// activations to 16 bits, and keys and values to 11.
+const CANDLE_TOLERANCE: f64 = 1e-4;
+const CPU_TOLERANCE: f64 = 5e-4;
 
 #[derive(serde::Deserialize)]
 struct Reference {

@@ -30,7 +30,7 @@ const SEGMENT_ROWS: usize = 256;
 /// Where and with how long a context the executor runs.
 #[derive(Clone, Debug)]
 pub struct CandleOptions {
-    /// Most tokens a sequence can hold; the model's own context length if none.
+    /// Most tokens a sequence can hold; the model's own limit if none or if more is asked for.
     pub context_len: Option<usize>,
     /// Where tensors live and are computed.
     pub device: Device,
@@ -60,7 +60,9 @@ impl CandleDecoder {
         tensors: &DecoderTensors<TensorView<'_>>,
         options: &CandleOptions,
     ) -> Result<Self, Error> {
-        let context_len = options.context_len.unwrap_or(spec.context_len);
+        let context_len = options
+            .context_len
+            .map_or(spec.context_len, |asked| asked.min(spec.context_len));
         if context_len == 0 {
             return Err(Error::Unsupported(
                 "a context of 0 tokens holds nothing; ask for at least 1".to_owned(),
