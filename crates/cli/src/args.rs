@@ -129,7 +129,7 @@ pub struct Chat {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// 0 always takes the likeliest token.
-    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = at_least_zero)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = at_least_zero, allow_negative_numbers = true)]
     temperature: f32,
     /// Seed of the sampler.
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use billion_workbench::api::{ApiError, ErrorCode};
 use billion_workbench::{OpenOptions, Workbench};
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::Cli;
 
@@ -28,13 +29,20 @@ fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|arg| arg == "--engine-worker")
     {
+        // A terminal interrupts its whole foreground group. What a worker does then is its parent's to say: it is asked
+        // to cancel, and its input ends when the parent does. Where this is refused the worker ends, which is a cancel too.
+        let _ = ctrlc::set_handler(|| {});
         let status = billion_workbench::run_engine_worker();
         return ExitCode::from(u8::try_from(status).unwrap_or(FAILED));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::say(help.to_string().trim_end());
+            return ExitCode::from(USAGE);
+        }
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", usage_line(&error));
+            output::say(&usage_line(&error));
             return ExitCode::from(USAGE);
         }
         Err(help) => {
@@ -49,7 +57,7 @@ fn main() -> ExitCode {
                 Some(api) if api.code == ErrorCode::Cancelled => CANCELLED,
                 _ => FAILED,
             };
-            eprintln!("{}", output::one_line(&format!("error: {error:#}")));
+            output::say(&output::one_line(&format!("error: {error:#}")));
             ExitCode::from(status)
         }
     }
@@ -60,12 +68,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let foreground = workbench.clone();
     let asked = AtomicBool::new(false);
     ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::SeqCst) || !commands::chat::busy() {
+        let twice = asked.swap(true, Ordering::SeqCst);
+        if twice || !commands::chat::busy() || !foreground.cancel() {
             // Asked twice, or nothing is under way that could end by itself.
-            eprintln!();
+            output::say("error: cancelled");
             std::process::exit(i32::from(CANCELLED));
         }
-        foreground.cancel();
         if commands::chat::interactive() {
             // Only the reply ends; the next Ctrl-C begins anew.
             asked.store(false, Ordering::SeqCst);

@@ -1,19 +1,27 @@
 //! What people and programs read: one JSON document, or tables, on standard output.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
-/// Writes text to standard output. A reader that has gone away ends the program quietly.
+/// Writes text to standard output. A reader that has gone away ends the program quietly; a text that is lost otherwise
+/// (a full disk) is an error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_err()
-    {
-        std::process::exit(0);
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        say(&format!(
+            "error: the result cannot be written to standard output: {error}; runs are stored, see billion results list"
+        ));
+        std::process::exit(1);
     }
+}
+
+/// Writes a line to standard error, where it is read; a reader that has gone away misses it.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints one JSON document.

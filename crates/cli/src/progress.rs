@@ -1,14 +1,19 @@
 //! Progress bars on standard error, only where a person watches it.
 
+use std::cell::RefCell;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use billion_workbench::JobProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// A bar for one command.
 pub struct Bar {
     bar: ProgressBar,
+    /// The last reason to wait that was said.
+    waiting: RefCell<String>,
 }
 
 impl Bar {
@@ -24,11 +29,26 @@ impl Bar {
                 .expect("the template is valid"),
         );
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar }
+        Self {
+            bar,
+            waiting: RefCell::default(),
+        }
     }
 
-    /// Shows how far the work is.
+    /// Shows how far the work is. Where nobody watches, only why it waits is said.
     pub fn show(&self, progress: &JobProgress) {
+        if self.bar.is_hidden() {
+            let waits = progress.step.contains("waits");
+            if waits && *self.waiting.borrow() != progress.step {
+                output::say(&progress.step);
+            }
+            self.waiting.replace(if waits {
+                progress.step.clone()
+            } else {
+                String::new()
+            });
+            return;
+        }
         self.bar.set_length(u64::from(progress.total));
         self.bar.set_position(u64::from(progress.done));
         self.bar.set_message(progress.step.clone());

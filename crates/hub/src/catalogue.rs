@@ -11,6 +11,8 @@ pub struct Known {
     pub aliases: &'static [&'static str],
     /// For people.
     pub name: &'static str,
+    /// `general.architecture` of its GGUF files.
+    pub architecture: &'static str,
     /// Who published it.
     pub publisher: &'static str,
     /// SPDX id, or the licence's own name.
@@ -23,24 +25,26 @@ const fn known(
     id: &'static str,
     aliases: &'static [&'static str],
     name: &'static str,
-    (publisher, license): (&'static str, &'static str),
+    (architecture, publisher, license): (&'static str, &'static str, &'static str),
     good_at: &'static str,
 ) -> Known {
     Known {
         id,
         aliases,
         name,
+        architecture,
         publisher,
         license,
         good_at,
     }
 }
 
-const TINYLLAMA: (&str, &str) = ("TinyLlama project", "Apache-2.0");
-const META: (&str, &str) = ("Meta", "Llama 3.2 Community License");
-const STABILITY: (&str, &str) = ("Stability AI", "Stability AI Community License");
-const ELEUTHER: (&str, &str) = ("EleutherAI", "Apache-2.0");
-const HUGGING_FACE: (&str, &str) = ("Hugging Face", "Apache-2.0");
+const TINYLLAMA: (&str, &str, &str) = ("llama", "TinyLlama project", "Apache-2.0");
+const META: (&str, &str, &str) = ("llama", "Meta", "Llama 3.2 Community License");
+const STABILITY: (&str, &str, &str) =
+    ("stablelm", "Stability AI", "Stability AI Community License");
+const ELEUTHER: (&str, &str, &str) = ("gptneox", "EleutherAI", "Apache-2.0");
+const HUGGING_FACE: (&str, &str, &str) = ("llama", "Hugging Face", "Apache-2.0");
 
 /// Every known model, the starter first.
 pub const CATALOGUE: [Known; 13] = [

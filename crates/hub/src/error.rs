@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// A reference that nothing is known by.
     #[error(
-        "no model is called {reference:?}{}; billion models list shows what there is, or give a .gguf file or a model folder",
+        "no model is called {reference:?}{}: billion models list shows what there is, or give a .gguf file or a model folder",
         suggestion(near)
     )]
     Unknown {
@@ -85,7 +85,7 @@ fn suggestion(near: &[String]) -> String {
     if near.is_empty() {
         return String::new();
     }
-    format!("; did you mean {}?", near.join(" or "))
+    format!(" (did you mean {}?)", near.join(" or "))
 }
 
 pub(crate) fn gb(bytes: u64) -> f64 {

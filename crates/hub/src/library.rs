@@ -3,7 +3,7 @@
 //! An imported model is a folder `models/ID` in the data folder that holds its files and `billion.json`.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ use crate::import::{model_files, place_files, slug, sync_folder};
 use crate::starter::{Places, STARTER_ID, StarterPack};
 
 const SIDECAR: &str = "billion.json";
+
+/// Age from which what an import or a removal left behind is nobody's work any more.
+const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +262,7 @@ impl Library {
                 .map_or(0, |since| since.as_secs()),
         };
         std::fs::create_dir_all(&self.models).map_err(Error::io("make", &self.models))?;
+        self.sweep();
         let fresh = self
             .models
             .join(format!(".import-{}-{}", std::process::id(), &sha256[..12]));
@@ -276,6 +280,27 @@ impl Library {
             id,
             source: Source::Imported,
         }))
+    }
+
+    /// Removes what broken-off imports and removals left behind.
+    fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.models) else {
+            return;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.starts_with(".import-") || name.starts_with(".removed-");
+            let old = entry
+                .metadata()
+                .and_then(|about| about.modified())
+                .ok()
+                .and_then(|changed| changed.elapsed().ok())
+                .is_some_and(|age| age > LEFT_BEHIND);
+            if ours && old {
+                // The next import tries again.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Fills the folder `fresh` and gives it its final name at once.

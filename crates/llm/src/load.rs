@@ -167,7 +167,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
         && !(1..=spec.context_len).contains(&asked)
     {
         return Err(Error::Unsupported(format!(
-            "a context of {asked} tokens: the model was made for at most {}, and it must hold at least 1",
+            "a context of {asked} tokens: the model was made for at most {0}; choose 1 to {0}",
             spec.context_len
         )));
     }

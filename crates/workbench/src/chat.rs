@@ -11,7 +11,7 @@ use crate::api::{
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
 use crate::models::Model;
-use crate::requests::{EngineOptions, ReplyRequest};
+use crate::requests::{EngineOptions, ReplyRequest, ReplyStep};
 use crate::worker::{Ask, Event, Generated, Outcome};
 
 /// Characters of a title.
@@ -172,7 +172,7 @@ impl Workbench {
     pub fn reply(
         &self,
         request: &ReplyRequest,
-        on_text: &mut dyn FnMut(&str),
+        on_step: &mut dyn FnMut(ReplyStep<'_>),
     ) -> Result<Reply, ApiError> {
         let (_guard, cancel) = self.foreground();
         let mut messages = request.messages.clone();
@@ -191,15 +191,15 @@ impl Workbench {
         }
         let question = Question {
             model: &request.model,
-            session: 0,
+            session: u64::from(request.session),
             messages,
             options: &request.options,
             engine: self.with_settings(&request.engine)?,
         };
-        let mut reply = self.answer(&question, &cancel, &mut |step| {
-            if let Step::Text { text, .. } = step {
-                on_text(text);
-            }
+        let mut reply = self.answer(&question, &cancel, &mut |step| match step {
+            Step::Waiting(why) => on_step(ReplyStep::Waiting(why)),
+            Step::Text { text, .. } => on_step(ReplyStep::Text(text)),
+            Step::Loading | Step::Reading { .. } => {}
         });
         match reply.error.take() {
             Some(error) => Err(error),

@@ -112,16 +112,16 @@ impl Workbench {
         })
     }
 
-    /// Ends the foreground work (Ctrl-C on the command line).
-    pub fn cancel(&self) {
-        for (_, cancel) in self
+    /// Ends the foreground work (Ctrl-C on the command line). False if there is none.
+    pub fn cancel(&self) -> bool {
+        let all = self
             .foreground
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+            .unwrap_or_else(PoisonError::into_inner);
+        for (_, cancel) in all.iter() {
             cancel.set();
         }
+        !all.is_empty()
     }
 
     /// Registers foreground work, so that `cancel` reaches it until the guard is dropped.

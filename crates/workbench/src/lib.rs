@@ -26,6 +26,6 @@ pub use facade::{OpenOptions, Workbench};
 pub use reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 pub use requests::{
     EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
-    ReplyRequest, SpeedRequest,
+    ReplyRequest, ReplyStep, SpeedRequest,
 };
 pub use worker::run_engine_worker;

@@ -172,7 +172,7 @@ fn catalogue_entry(known: &Known) -> ModelEntry {
         id: known.id.to_owned(),
         name: known.name.to_owned(),
         params: None,
-        architecture: "unknown until it is here".to_owned(),
+        architecture: known.architecture.to_owned(),
         quant: None,
         bytes: None,
         license: Some(known.license.to_owned()),

@@ -47,12 +47,23 @@ impl Default for EngineOptions {
 pub struct ReplyRequest {
     /// MODEL of cli.md.
     pub model: String,
+    /// Whose KV cache to go on with: one number a conversation.
+    pub session: u32,
     /// The conversation; a base model takes one user message and completes it.
     pub messages: Vec<Message>,
     /// How to answer.
     pub options: ReplyOptions,
     /// Engine.
     pub engine: EngineOptions,
+}
+
+/// What is heard of a reply before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyStep<'a> {
+    /// It waits for other work, and why.
+    Waiting(&'a str),
+    /// More of its text.
+    Text(&'a str),
 }
 
 /// An MMLU run.

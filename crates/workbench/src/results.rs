@@ -75,11 +75,12 @@ fn headline(run: &RunRow) -> Result<String, ApiError> {
         "mmlu" => {
             let report: MmluReport = report_of(run)?;
             format!(
-                "{:.1} % ({:.1}–{:.1}), {} questions",
+                "{:.1} % ({:.1}–{:.1}), {} question{}",
                 report.accuracy * 100.0,
                 report.ci95[0] * 100.0,
                 report.ci95[1] * 100.0,
-                report.total
+                report.total,
+                if report.total == 1 { "" } else { "s" }
             )
         }
         "speed" => {

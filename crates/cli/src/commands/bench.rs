@@ -125,7 +125,15 @@ fn speed(workbench: &Workbench, args: Speed, json: bool) -> anyhow::Result<()> {
         report.depth,
         report.run,
     ));
+    notes(&report.notes);
     Ok(())
+}
+
+/// Why figures should not be trusted.
+fn notes(notes: &[String]) {
+    for note in notes {
+        output::print(&format!("Note: {note}\n"));
+    }
 }
 
 fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()> {
@@ -160,6 +168,7 @@ fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()>
         ("Resident, most", output::size(report.peak_rss_bytes)),
         ("Stored as run", report.run.to_string()),
     ]);
+    notes(&report.notes);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use billion_workbench::api::{ApiError, ErrorCode, Message, Reply, Role};
-use billion_workbench::{EngineOptions, ReplyRequest, Workbench};
+use billion_workbench::{EngineOptions, ReplyRequest, ReplyStep, Workbench};
 use serde::Serialize;
 
 use crate::args::Chat;
@@ -34,8 +34,10 @@ pub fn run(workbench: &Workbench, args: &Chat, json: bool) -> anyhow::Result<()>
     let engine = args.engine.options(args.ctx)?;
     let mut columns: Vec<Column> = std::iter::once(&args.model)
         .chain(&args.compare)
-        .map(|model| Column {
+        .zip(0..)
+        .map(|(model, session)| Column {
             model: model.clone(),
+            session,
             messages: Vec::new(),
         })
         .collect();
@@ -46,6 +48,12 @@ pub fn run(workbench: &Workbench, args: &Chat, json: bool) -> anyhow::Result<()>
         json,
         headings: columns.len() > 1,
     };
+    if asker.headings {
+        // All can be used, before the first answers.
+        for column in &columns {
+            workbench.model_details(&column.model)?;
+        }
+    }
     if let Some(prompt) = &args.prompt {
         let mut replies = Vec::with_capacity(columns.len());
         for column in &mut columns {
@@ -73,6 +81,8 @@ pub fn run(workbench: &Workbench, args: &Chat, json: bool) -> anyhow::Result<()>
 /// A model and what it was told and said.
 struct Column {
     model: String,
+    /// Whose cache it goes on with; the same model twice does not profit from its twin.
+    session: u32,
     messages: Vec<Message>,
 }
 
@@ -97,18 +107,19 @@ impl Asker<'_> {
         });
         let request = ReplyRequest {
             model: column.model.clone(),
+            session: column.session,
             messages,
             options: self.args.options(),
             engine: self.engine.clone(),
         };
-        let reply = self.workbench.reply(&request, &mut |text| {
-            if !self.json {
-                output::print(text);
-            }
+        let reply = self.workbench.reply(&request, &mut |step| match step {
+            ReplyStep::Waiting(why) => output::say(why),
+            ReplyStep::Text(text) if !self.json => output::print(text),
+            ReplyStep::Text(_) => {}
         })?;
         if !self.json {
             output::print("\n");
-            eprintln!("{}", cost(&reply));
+            output::say(&cost(&reply));
         }
         column.messages = request.messages;
         column.messages.push(Message {
@@ -131,7 +142,9 @@ fn converse(asker: &Asker<'_>, columns: &mut [Column]) -> anyhow::Result<()> {
         } else {
             "Type a message."
         };
-        eprintln!("{kind} /new starts over, /quit ends; Ctrl-C stops a reply.");
+        output::say(&format!(
+            "{kind} /new starts over, /quit ends; Ctrl-C stops a reply."
+        ));
     }
     INTERACTIVE.store(true, Ordering::SeqCst);
     let stdin = std::io::stdin();

@@ -73,13 +73,18 @@ impl Program {
         child.wait_with_output().expect("ended").into()
     }
 
-    /// Sends SIGINT to the running program.
+    /// Sends SIGINT to the running program and its worker, as a terminal does.
     #[cfg(unix)]
     pub fn interrupt_after(&self, args: &[&str], wait: std::time::Duration) -> Finished {
-        let child = self.command(args).spawn().expect("started");
+        use std::os::unix::process::CommandExt as _;
+        let child = self
+            .command(args)
+            .process_group(0)
+            .spawn()
+            .expect("started");
         std::thread::sleep(wait);
         let sent = Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
+            .args(["-INT", "--", &format!("-{}", child.id())])
             .status()
             .expect("kill is there");
         assert!(sent.success(), "it was still running");

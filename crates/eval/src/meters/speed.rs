@@ -126,7 +126,7 @@ fn check(options: &SpeedOptions, context_len: usize) -> Result<(), Error> {
     let need = options.depth + options.prompt.max(options.generate);
     if need > context_len {
         return Err(Error::Options(format!(
-            "a depth of {} tokens and {} more need a context of {need} tokens, but this model holds {context_len}",
+            "a depth of {} tokens and {} more need a context of {need} tokens, but this model holds {context_len}; ask for fewer",
             options.depth,
             options.prompt.max(options.generate)
         )));

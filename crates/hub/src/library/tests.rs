@@ -224,3 +224,25 @@ fn a_folder_is_imported_with_what_runs_it_and_nothing_else() {
     std::fs::write(imported.path.join(SIDECAR), "{").expect("written");
     assert_eq!(library.installed().expect("listed").len(), 1);
 }
+
+#[test]
+fn what_broken_off_work_left_behind_is_removed_a_day_later() {
+    let data = tempfile::tempdir().expect("a folder");
+    let library = Library::open(data.path(), &Places::default());
+    let models = data.path().join("models");
+    let (old, fresh) = (models.join(".import-1-abc"), models.join(".removed-2-abc"));
+    for folder in [&old, &fresh] {
+        std::fs::create_dir_all(folder).expect("made");
+        std::fs::write(folder.join("x.gguf"), "x").expect("written");
+    }
+    std::fs::File::open(&old)
+        .expect("opened")
+        .set_modified(SystemTime::now() - 2 * LEFT_BEHIND)
+        .expect("dated");
+    let fixture = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../llm/tests/fixtures/gqa.gguf"
+    ));
+    library.import(fixture).expect("imported");
+    assert!(!old.exists() && fresh.exists());
+}

@@ -30,6 +30,9 @@ impl Workbench {
         cancel: &Cancel,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<MmluReport, ApiError> {
+        if let Some(path) = &request.samples {
+            check_writable(path)?;
+        }
         let mut meter = Meter::new(0, on_progress);
         let _lease = self.lease.shared(cancel, &mut |why| meter.tell(why, 0))?;
         let mut bench = self.bench(&request.model, &request.engine, cancel, &mut meter)?;
@@ -258,15 +261,44 @@ struct SampleLine<'a> {
     gold: char,
 }
 
-/// Writes beside the place and moves it there, so that the file is whole or not there.
+/// Where samples lie until they are complete: beside their place; a pipe or a device takes them as they come.
+fn partial(path: &Path) -> PathBuf {
+    if path.exists() && !path.is_file() {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Finds out before hours of work, not after them, that samples cannot be written.
+fn check_writable(path: &Path) -> Result<(), ApiError> {
+    let partial = partial(path);
+    if partial == path && !path.is_dir() {
+        return Ok(());
+    }
+    std::fs::File::create(&partial)
+        .and_then(|_| std::fs::remove_file(&partial))
+        .map_err(|error| unwritten(path, &error))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> ApiError {
+    ApiError::failed(format!(
+        "the samples cannot be written to {}: {error}; choose another --samples FILE",
+        path.display()
+    ))
+}
+
+/// Writes a line a question. A file is written beside its place and moved there, so that the file is whole or not there.
 fn write_samples(path: &Path, samples: &[mmlu::Sample]) -> Result<(), ApiError> {
     let fail = |error: std::io::Error| {
-        ApiError::failed(format!(
-            "the samples cannot be written to {}: {error}; the run itself is stored",
-            path.display()
-        ))
+        let ApiError { code, message } = unwritten(path, &error);
+        ApiError {
+            code,
+            message: format!("{message}; the run itself is stored, see billion results list"),
+        }
     };
-    let partial = path.with_extension("partial");
+    let partial = partial(path);
     let mut file = std::io::BufWriter::new(std::fs::File::create(&partial).map_err(fail)?);
     for sample in samples {
         let line = SampleLine {
@@ -281,5 +313,8 @@ fn write_samples(path: &Path, samples: &[mmlu::Sample]) -> Result<(), ApiError> 
     }
     file.flush().map_err(fail)?;
     drop(file);
+    if partial == path {
+        return Ok(());
+    }
     std::fs::rename(&partial, path).map_err(fail)
 }

@@ -143,7 +143,7 @@ impl Store {
     fn failure(&self, error: &rusqlite::Error) -> ApiError {
         use rusqlite::ErrorCode as Sql;
         let next = match error.sqlite_error_code() {
-            Some(Sql::DiskFull) => "; free some space and try again",
+            Some(Sql::DiskFull | Sql::SystemIoFailure) => "; free some space and try again",
             Some(Sql::DatabaseBusy | Sql::DatabaseLocked) => {
                 "; another process has held it for 10 s, try again"
             }
@@ -164,6 +164,15 @@ fn unreadable(path: &Path, error: &rusqlite::Error) -> ApiError {
         }
         Some(Sql::CannotOpen | Sql::PermissionDenied | Sql::ReadOnly) => {
             "cannot be opened; make the folder writable or set BILLION_DATA to another"
+        }
+        Some(Sql::DiskFull) => {
+            "cannot be written; free some space, or set BILLION_DATA to a folder on another disk"
+        }
+        Some(Sql::SystemIoFailure) => {
+            "cannot be used: its disk is full or fails; free some space, or set BILLION_DATA to a folder on another disk"
+        }
+        Some(Sql::DatabaseBusy | Sql::DatabaseLocked) => {
+            "cannot be opened: another process has held it for 10 s; try again"
         }
         _ => "cannot be opened",
     };
