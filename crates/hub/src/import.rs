@@ -73,8 +73,15 @@ fn index_shards(folder: &Path) -> Option<BTreeSet<String>> {
     )
 }
 
-/// Puts `files` into the new folder `into`: by a hard link where the disk allows, else by a copy whose hash must be the
-/// one found before. Everything is on the disk when this returns.
+/// Weights are shared with the person's own file where the disk allows: they are large, and programs replace them whole.
+fn may_link(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|ending| ending == "gguf" || ending == "safetensors")
+}
+
+/// Puts `files` into the new folder `into`: weights by a hard link where the disk allows; what people edit in place
+/// (configurations, templates), and the rest, by a copy whose hash must be the one found before. Everything is on the disk
+/// when this returns.
 pub(crate) fn place_files(files: &[(PathBuf, String)], into: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(into).map_err(Error::io("make", into))?;
     let mut to_copy = Vec::new();
@@ -82,7 +89,7 @@ pub(crate) fn place_files(files: &[(PathBuf, String)], into: &Path) -> Result<()
         let target = into.join(file_name(file));
         // A link to a link would not do: the library must hold the bytes.
         let source = file.canonicalize().map_err(Error::io("read", file))?;
-        if std::fs::hard_link(&source, &target).is_err() {
+        if !may_link(file) || std::fs::hard_link(&source, &target).is_err() {
             to_copy.push((source, target, hash));
         }
     }
