@@ -436,6 +436,11 @@ fn bad_input_is_one_line_and_status_1() {
             "nothing",
         ),
         (
+            // Said at once: without a limit the questions would take an hour.
+            &["bench", "mmlu", "--model", "starter", "--samples", &folder],
+            "--samples",
+        ),
+        (
             &["bench", "memory", "--model", "starter", "--ctx", "99999999"],
             "99999999",
         ),
@@ -445,6 +450,20 @@ fn bad_input_is_one_line_and_status_1() {
         args.push("--json");
         program.fails(&args, 1, says);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_is_lost_is_an_error() {
+    let program = Program::new();
+    let full = std::fs::File::create("/dev/full").expect("a full device");
+    let run = program.run_into(&["models", "list", "--json"], full);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("standard output") && run.stderr.lines().count() == 1,
+        "{}",
+        run.stderr
+    );
 }
 
 #[cfg(unix)]

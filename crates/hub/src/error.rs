@@ -57,7 +57,7 @@ pub enum Error {
         problem: String,
     },
     /// Not enough room to copy a model.
-    #[error("{} needs {:.2} GB, but {} has {:.2} GB free; make room or import from the same disk", path.display(), gb(*need_bytes), folder.display(), gb(*free_bytes))]
+    #[error("{} needs {}, but {} has {} free; make room or import from the same disk", path.display(), size(*need_bytes), folder.display(), size(*free_bytes))]
     NoRoom {
         /// The model.
         path: PathBuf,
@@ -86,6 +86,14 @@ fn suggestion(near: &[String]) -> String {
         return String::new();
     }
     format!(" (did you mean {}?)", near.join(" or "))
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        format!("{:.1} MB", bytes as f64 / 1e6)
+    } else {
+        format!("{:.2} GB", gb(bytes))
+    }
 }
 
 pub(crate) fn gb(bytes: u64) -> f64 {

@@ -104,7 +104,8 @@ pub(crate) fn place_files(files: &[(PathBuf, String)], into: &Path) -> Result<()
         return Err(Error::NoRoom {
             path: files.first().map_or_else(PathBuf::new, |(f, _)| f.clone()),
             need_bytes,
-            folder: into.to_owned(),
+            // The person knows the library, not the place of this one import.
+            folder: into.parent().unwrap_or(into).to_owned(),
             free_bytes,
         });
     }

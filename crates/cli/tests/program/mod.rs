@@ -59,6 +59,12 @@ impl Program {
         self.command(args).output().expect("started").into()
     }
 
+    #[cfg(target_os = "linux")]
+    pub fn run_into(&self, args: &[&str], out: std::fs::File) -> Finished {
+        let run = self.command(args).stdout(out).output();
+        run.expect("started").into()
+    }
+
     pub fn run_with_input(&self, args: &[&str], input: &str) -> Finished {
         let mut child = self
             .command(args)
