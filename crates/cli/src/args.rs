@@ -255,7 +255,7 @@ pub struct Scorecard {
     /// Models, with commas between them.
     #[arg(long, value_name = "M1,M2", value_delimiter = ',', required = true)]
     pub models: Vec<String>,
-    /// Ten MMLU subjects, ten questions each [default].
+    /// Ten MMLU subjects, ten questions each (the default).
     #[arg(long, group = "size")]
     quick: bool,
     /// All 57 subjects, 20 questions each.
