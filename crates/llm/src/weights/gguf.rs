@@ -1,6 +1,6 @@
 //! Reads the header of a GGUF file: metadata and the table of tensors; it reads no tensor data.
 //!
-//! Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. Every count,
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian. Every count,
 //! length, offset and product is checked against the file before anything is allocated for it.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Reads the header of a safetensors file and the index of a sharded one; it reads no tensor data.
 //!
-//! Format: https://github.com/huggingface/safetensors. The crate of that name parses the header; every offset is checked
+//! Format: <https://github.com/huggingface/safetensors>. The crate of that name parses the header; every offset is checked
 //! here again, with figures.
 
 use std::collections::BTreeMap;
