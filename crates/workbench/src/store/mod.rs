@@ -55,12 +55,9 @@ impl Store {
         connection
             .busy_timeout(Duration::from_secs(10))
             .map_err(|e| unreadable(&path, &e))?;
-        let version: i64 = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|e| unreadable(&path, &e))?;
-        let id: i32 = connection
-            .query_row("PRAGMA application_id", [], |row| row.get(0))
-            .map_err(|e| unreadable(&path, &e))?;
+        // In one transaction, so that another process that is making the store right now is seen before or after, never
+        // half way.
+        let (version, id, tables) = look(&mut connection).map_err(|e| unreadable(&path, &e))?;
         if version > MIGRATIONS.len() as i64 {
             return Err(ApiError::failed(format!(
                 "the store {} was written by a newer Billion (version {version}, this one knows {}); update Billion, nothing was changed",
@@ -68,9 +65,6 @@ impl Store {
                 MIGRATIONS.len()
             )));
         }
-        let tables: i64 = connection
-            .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-            .map_err(|e| unreadable(&path, &e))?;
         if tables > 0 && id != APPLICATION_ID {
             return Err(ApiError::failed(format!(
                 "{} is a database of another program; move it away or set BILLION_DATA to another folder, nothing was changed",
@@ -154,6 +148,15 @@ impl Store {
         };
         ApiError::failed(format!("the store {}: {error}{next}", self.path.display()))
     }
+}
+
+/// Version, application id and number of tables, at one moment.
+fn look(connection: &mut Connection) -> rusqlite::Result<(i64, i32, i64)> {
+    let moment = connection.transaction()?;
+    let tables = moment.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    let version = moment.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let id = moment.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    Ok((version, id, tables))
 }
 
 fn unreadable(path: &Path, error: &rusqlite::Error) -> ApiError {
