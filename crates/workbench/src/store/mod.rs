@@ -11,7 +11,7 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -28,6 +28,9 @@ const MIGRATIONS: &[&str] = &[include_str!("001.sql")];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.
 const APPLICATION_ID: i32 = 0x4269_6C6C;
+
+/// How long a statement waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open store.
 pub(crate) struct Store {
@@ -53,7 +56,7 @@ impl Store {
         let fresh = std::fs::metadata(&path).map_or(true, |status| status.len() == 0);
         let mut connection = Connection::open(&path).map_err(|e| unreadable(&path, &e))?;
         connection
-            .busy_timeout(Duration::from_secs(10))
+            .busy_timeout(BUSY_TIMEOUT)
             .map_err(|e| unreadable(&path, &e))?;
         // In one transaction, so that another process that is making the store right now is seen before or after, never
         // half way.
@@ -83,9 +86,7 @@ impl Store {
                 )));
             }
         }
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(|e| unreadable(&path, &e))?;
+        write_ahead(&connection).map_err(|e| unreadable(&path, &e))?;
         connection
             .pragma_update(None, "foreign_keys", true)
             .map_err(|e| unreadable(&path, &e))?;
@@ -147,6 +148,22 @@ impl Store {
             _ => "",
         };
         ApiError::failed(format!("the store {}: {error}{next}", self.path.display()))
+    }
+}
+
+/// Switches to the write-ahead log. SQLite does not wait for others here, whatever the busy timeout, so this does.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let start = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && start.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
     }
 }
 
