@@ -41,6 +41,7 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             bench::list_jobs,
             bench::watch_jobs,
             bench::cancel_job,
+            bench::pause_job,
             bench::resume_job,
             bench::dismiss_job,
             results::list_scorecards,

@@ -50,7 +50,14 @@ pub async fn cancel_job(workbench: Bench<'_>, id: u32) -> Result<(), ApiError> {
     blocking(&workbench, move |bench| bench.cancel_job(id)).await
 }
 
-/// Goes on with an interrupted, failed or cancelled job where it stopped.
+/// Pauses a job until it is resumed.
+#[tauri::command]
+#[specta::specta]
+pub async fn pause_job(workbench: Bench<'_>, id: u32) -> Result<(), ApiError> {
+    blocking(&workbench, move |bench| bench.pause_job(id)).await
+}
+
+/// Goes on with a paused, interrupted, failed or cancelled job where it stopped.
 #[tauri::command]
 #[specta::specta]
 pub async fn resume_job(workbench: Bench<'_>, id: u32) -> Result<(), ApiError> {

@@ -1,5 +1,5 @@
 // How figures, sizes, times and dates read on screen. No Intl: see locale.ts. Units follow after a narrow space.
-import type { Figure } from "./ipc";
+import type { Figure, Rate } from "./ipc";
 
 /** A value and its unit apart, so that a table can align them. */
 export interface Reading {
@@ -74,6 +74,12 @@ export function forecast(seconds: number): string {
 /** Accuracy as per cent with one decimal. */
 export function percent(value: number): string {
   return `${(value * 100).toFixed(1)}${NARROW}%`;
+}
+
+/** How fast a job works: "4.76 questions/s", "31.2 MB/s", and "2.50 questions/min" where a second is too short. */
+export function rate({ per_s, unit }: Rate): string {
+  if (unit === "bytes") return `${bytes(per_s)}/s`;
+  return per_s < 0.1 ? `${significant(per_s * 60)}${NARROW}${unit}/min` : `${significant(per_s)}${NARROW}${unit}/s`;
 }
 
 /** How much of a job is done, rounded down, so that 100 % means done. */

@@ -120,6 +120,8 @@ describe("the job tray", () => {
         done: 1,
         total: 3,
         eta_s: null,
+        rate: null,
+        pausable: true,
         error: null,
         started_at: 0,
         scorecard: 5,
@@ -139,6 +141,55 @@ describe("the job tray", () => {
     await press("job-dismiss-9");
     await waitFor(() => expect(screen.queryByTestId("job-9")).toBeNull());
     expect(ipc.jobs).toEqual([]);
+  });
+
+  it("tells the rate, pauses and goes on", async () => {
+    await openWindow({ paceMs: 20 });
+    await screen.findByTestId("pick-starter");
+    await press("run-scorecard");
+    const job = await waitFor(() => screen.getByTestId(/^job-\d+$/));
+    const id = job.dataset["testid"]?.replace("job-", "");
+    expect((await screen.findByTestId(`job-rate-${id}`)).textContent).toContain("4.76\u202fquestions/s");
+    await press(`job-pause-${id}`);
+    await waitFor(() => expect(screen.getByTestId(`job-${id}`).dataset["state"]).toBe("paused"));
+    expect(screen.queryByTestId(`job-pause-${id}`)).toBeNull();
+    await press(`job-resume-${id}`);
+    await waitFor(() => expect(screen.getByTestId(`job-${id}`).dataset["state"]).toBe("done"), { timeout: 15_000 });
+  });
+
+  it("queues a second scorecard while one is made", async () => {
+    const ipc = await openWindow({ paceMs: 20 });
+    await screen.findByTestId("pick-starter");
+    await press("run-scorecard");
+    await waitFor(() => expect(screen.getByTestId("run-scorecard").textContent).toContain("Measure next"));
+    await press("run-scorecard");
+    await waitFor(() => expect(ipc.jobs.map((job) => job.state)).toEqual(["queued", "running"]));
+    await waitFor(() => expect(screen.getByTestId("scorecard-progress").textContent).toContain("1 more scorecard waits"));
+    await waitFor(() => expect(ipc.jobs.map((job) => job.state)).toEqual(["done", "done"]), { timeout: 15_000 });
+  });
+
+  it("offers no pause where stopping would lose the work", async () => {
+    const ipc = new FakeIpc();
+    ipc.jobs = [
+      {
+        id: 9,
+        title: "Speed of SmolLM2",
+        state: "running",
+        step: "speed",
+        done: 1,
+        total: 3,
+        eta_s: null,
+        rate: null,
+        pausable: false,
+        error: null,
+        started_at: 0,
+        scorecard: null,
+      },
+    ];
+    await openOn(ipc);
+    await screen.findByTestId("job-cancel-9");
+    expect(screen.queryByTestId("job-pause-9")).toBeNull();
+    expect(screen.queryByTestId("job-rate-9")).toBeNull();
   });
 
   it("cancels, and says why a job failed", async () => {

@@ -385,8 +385,20 @@ pub enum JobState {
     Failed,
     /// Ended by the person.
     Cancelled,
+    /// Stopped by the person to go on later; what it has is kept.
+    Paused,
     /// Its process is gone; it can be resumed.
     Interrupted,
+}
+
+/// How fast a job works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct Rate {
+    /// Units a second.
+    pub per_s: f64,
+    /// "questions", "tokens", "bytes".
+    pub unit: String,
 }
 
 /// A long piece of work, as the job tray shows it.
@@ -407,6 +419,10 @@ pub struct Job {
     pub total: u32,
     /// Expected time left.
     pub eta_s: Option<f64>,
+    /// How fast the step at work goes, where it consists of countable units.
+    pub rate: Option<Rate>,
+    /// It can be paused: what it has done so far need not be done again.
+    pub pausable: bool,
     /// Why it failed.
     pub error: Option<ApiError>,
     /// When it was started.

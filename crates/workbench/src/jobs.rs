@@ -16,7 +16,7 @@ use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 use crate::requests::{
     EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
 };
-use crate::store::{JobRow, NewJob, Store};
+use crate::store::{JobRow, NewJob, Stop, Store};
 
 /// Least time between two calls of a watcher: 20 a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -40,6 +40,13 @@ pub(crate) enum Work {
     Speed(SpeedRequest),
     Memory(MemoryRequest),
     Perplexity(PerplexityRequest),
+}
+
+impl Work {
+    /// What it has done is kept when it stops, so that it may be paused and goes on where it stopped.
+    fn keeps_what_it_has(&self) -> bool {
+        matches!(self, Self::Scorecard { .. } | Self::Mmlu(_))
+    }
 }
 
 /// What came of a job.
@@ -90,7 +97,23 @@ impl Workbench {
 
     /// Cancels a job, here or in another process; what it has measured is kept.
     pub fn cancel_job(&self, id: u32) -> Result<(), ApiError> {
-        self.store.request_cancel(id)?;
+        self.stop_job(id, Stop::Cancel)
+    }
+
+    /// Pauses a job, here or in another process, until `resume_job`.
+    pub fn pause_job(&self, id: u32) -> Result<(), ApiError> {
+        let job = self.store.job::<serde_json::Value>(id)?.job;
+        if !job.pausable {
+            return Err(ApiError::failed(format!(
+                "the job {:?} cannot be paused: a measurement of speed or memory that stops must begin anew; cancel it, or let it end",
+                job.title
+            )));
+        }
+        self.stop_job(id, Stop::Pause)
+    }
+
+    fn stop_job(&self, id: u32, stop: Stop) -> Result<(), ApiError> {
+        self.store.request_stop(id, stop)?;
         if let Some(cancel) = self
             .running
             .lock()
@@ -103,7 +126,7 @@ impl Workbench {
         Ok(())
     }
 
-    /// Goes on with an interrupted, failed or cancelled job where it stopped.
+    /// Goes on with a paused, interrupted, failed or cancelled job where it stopped.
     pub fn resume_job(self: &Arc<Self>, id: u32) -> Result<(), ApiError> {
         let JobRow { work, job } = self.store.job::<Work>(id)?;
         let cancel = Cancel::default();
@@ -153,7 +176,7 @@ impl Workbench {
         let (_guard, stop) = self.foreground();
         let (id, work, cancel) = self.record(work)?;
         let cancel = cancel.or_when(move || stop.is_set());
-        let resumable = matches!(work, Work::Scorecard { .. } | Work::Mmlu(_));
+        let resumable = work.keeps_what_it_has();
         let product = self.run_job(id, &work, &cancel, on_progress);
         // Whoever waited has seen the result; only what can be resumed stays on the list.
         let cancelled = product
@@ -179,6 +202,7 @@ impl Workbench {
             title: &title,
             work: &work,
             scorecard,
+            pausable: work.keeps_what_it_has(),
         })?;
         let cancel = Cancel::default();
         self.running
@@ -208,7 +232,7 @@ impl Workbench {
         let store = Arc::clone(&self.store);
         let cancel = cancel.or_when({
             let first = cancel.clone();
-            move || first.is_set() || store.is_cancel_requested(id).unwrap_or(false)
+            move || first.is_set() || store.asked_to_stop(id).is_ok_and(|asked| asked.is_some())
         });
         let mut written: Option<(Instant, String)> = None;
         let mut tell = |state: JobState, progress: &JobProgress| {
@@ -241,7 +265,15 @@ impl Workbench {
         });
         let (state, error) = match &done {
             Ok(_) => (JobState::Done, None),
-            Err(error) if error.code == ErrorCode::Cancelled => (JobState::Cancelled, None),
+            Err(error) if error.code == ErrorCode::Cancelled => {
+                let paused = self.store.asked_to_stop(id).ok().flatten() == Some(Stop::Pause);
+                let state = if paused {
+                    JobState::Paused
+                } else {
+                    JobState::Cancelled
+                };
+                (state, None)
+            }
             Err(error) => (JobState::Failed, Some(error)),
         };
         let finished = self.store.finish_job(id, state, error);

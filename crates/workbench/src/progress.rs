@@ -2,10 +2,20 @@
 
 use std::time::Instant;
 
+use crate::api::Rate;
 use crate::requests::JobProgress;
 
 /// No guess before this share of the work is done; the first units are not like the rest.
 const GUESS_FROM: f64 = 0.02;
+/// No rate before a part has been at work for so long.
+const RATE_FROM_S: f64 = 0.5;
+
+/// The units of the part at work, where they are things a person can count.
+struct Counted {
+    unit: &'static str,
+    /// Units done when the first was heard of, and when that was.
+    from: Option<(u32, Instant)>,
+}
 
 /// Units of a piece of work that consists of parts.
 pub(crate) struct Meter<'a> {
@@ -18,6 +28,7 @@ pub(crate) struct Meter<'a> {
     start: Instant,
     /// Put before every step: the model's name.
     prefix: String,
+    counted: Option<Counted>,
 }
 
 impl<'a> Meter<'a> {
@@ -29,12 +40,24 @@ impl<'a> Meter<'a> {
             inherited: 0,
             start: Instant::now(),
             prefix: String::new(),
+            counted: None,
         }
     }
 
     /// Sets what stands before every step.
     pub(crate) fn of(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
+    }
+
+    /// The units of the part that begins now are `unit`: its rate is told from here on, until the part is finished.
+    pub(crate) fn count(&mut self, unit: &'static str) {
+        if self
+            .counted
+            .as_ref()
+            .is_none_or(|counted| counted.unit != unit)
+        {
+            self.counted = Some(Counted { unit, from: None });
+        }
     }
 
     /// Sets the units in all, for work that learns them later.
@@ -55,6 +78,7 @@ impl<'a> Meter<'a> {
 
     /// A part is done.
     pub(crate) fn finish(&mut self, units: u32) {
+        self.counted = None;
         self.base += units;
     }
 
@@ -65,6 +89,14 @@ impl<'a> Meter<'a> {
         let open = f64::from(self.total.saturating_sub(self.inherited));
         let eta_s = (own >= 1.0 && own >= GUESS_FROM * open)
             .then(|| self.start.elapsed().as_secs_f64() / own * f64::from(self.total - done));
+        let rate = self.counted.as_mut().and_then(|counted| {
+            let (first, since) = *counted.from.get_or_insert_with(|| (done, Instant::now()));
+            let seconds = since.elapsed().as_secs_f64();
+            (done > first && seconds >= RATE_FROM_S).then(|| Rate {
+                per_s: f64::from(done - first) / seconds,
+                unit: counted.unit.to_owned(),
+            })
+        });
         let step = if self.prefix.is_empty() {
             step.to_owned()
         } else {
@@ -75,6 +107,7 @@ impl<'a> Meter<'a> {
             done,
             total: self.total,
             eta_s,
+            rate,
         });
     }
 }
@@ -98,10 +131,37 @@ mod tests {
             ("A: starts", None)
         );
         assert_eq!((heard[1].done, heard[1].total), (60, 100));
+        assert!(
+            heard.iter().all(|progress| progress.rate.is_none()),
+            "uncounted units have no rate"
+        );
         let eta = heard[1].eta_s.unwrap();
         assert!(
             (0.08..1.0).contains(&eta),
             "10 units took 20 ms, so 40 take 80: {eta}"
+        );
+    }
+
+    #[test]
+    fn the_rate_is_of_the_part_at_work() {
+        let mut heard = Vec::new();
+        let mut record = |p: &JobProgress| heard.push(p.clone());
+        let mut meter = Meter::new(1000, &mut record);
+        meter.count("questions");
+        meter.tell("asks", 500);
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        meter.tell("asks", 560);
+        meter.finish(600);
+        meter.tell("rests", 0);
+        let rates: Vec<_> = heard.iter().map(|p| p.rate.clone()).collect();
+        let [None, Some(rate), None] = &rates[..] else {
+            panic!("{rates:?}")
+        };
+        assert_eq!(rate.unit, "questions");
+        assert!(
+            (40.0..=100.0).contains(&rate.per_s),
+            "60 in at least 0.6 s: {}",
+            rate.per_s
         );
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Message, ReplyOptions};
+use crate::api::{Message, Rate, ReplyOptions};
 
 /// Which executor runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,4 +154,6 @@ pub struct JobProgress {
     pub total: u32,
     /// Expected time left.
     pub eta_s: Option<f64>,
+    /// How fast the step at work goes.
+    pub rate: Option<Rate>,
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use billion_workbench::api::{
     ChatEvent, ChatSend, ChatTurn, ErrorCode, Job, JobState, Reply, ReplyOptions, RunDetails,
+    Scorecard, ScorecardRequest, ScorecardSize,
 };
 use billion_workbench::{
     EngineOptions, MmluRequest, OpenOptions, ReplyRequest, Workbench, run_engine_worker,
@@ -39,10 +40,11 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--list") {
         return;
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("a_chat_is_streamed_stored_edited_and_found", chat),
         ("a_stopped_reply_ends_soon_and_keeps_its_text", stop),
         ("a_killed_worker_is_said_and_the_next_reply_works", killed),
+        ("a_paused_scorecard_goes_on_to_the_same_result", paused),
         (
             "an_interrupted_benchmark_resumes_to_the_same_result",
             resumed,
@@ -395,6 +397,49 @@ fn resumed() {
             "{state:?} was not seen: {states:?}"
         );
     }
+}
+
+fn paused() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let request = ScorecardRequest {
+        models: vec!["starter".to_owned()],
+        size: ScorecardSize::Quick,
+    };
+    let whole = workbench
+        .run_scorecard(&request, &EngineOptions::default(), &mut |_| {})
+        .unwrap();
+    let job = workbench.start_scorecard(&request).unwrap();
+    assert!(job.pausable);
+    let rated = wait(&workbench, "questions are answered at a rate", |job| {
+        job.rate.is_some()
+    });
+    let rate = rated.rate.unwrap();
+    assert_eq!(rate.unit, "questions");
+    assert!(rate.per_s > 0.0);
+    workbench.pause_job(job.id).unwrap();
+    let stopped = wait(&workbench, "the job is paused", |job| {
+        job.state == JobState::Paused
+    });
+    assert!(stopped.done < stopped.total && stopped.rate.is_none());
+    assert_eq!(workers_of(std::process::id()), [0; 0], "nothing goes on");
+    workbench.resume_job(job.id).unwrap();
+    let done = wait(&workbench, "the job is done", |job| {
+        job.state == JobState::Done
+    });
+    let card = workbench.scorecard(done.scorecard.unwrap()).unwrap();
+    assert!(card.complete);
+    let accuracy = |card: &Scorecard| {
+        card.rows[0]
+            .mmlu
+            .as_ref()
+            .map(|figure| (figure.value, figure.lo))
+    };
+    assert_eq!(accuracy(&card), accuracy(&whole));
+    let again = workbench.pause_job(job.id);
+    assert!(again.is_ok(), "a job that has ended has nothing to pause");
+    let ended = workbench.jobs().unwrap().remove(0);
+    assert_eq!(ended.state, JobState::Done);
 }
 
 /// A chat template that fuel does not end: adding lists is free, and writing out sums of more than 32 of them is too.

@@ -34,7 +34,9 @@ export const commands = {
 	watchJobs: (events: Channel<Job[]>) => __TAURI_INVOKE<null>("watch_jobs", { events }),
 	/**  Cancels a job; what it has measured is kept. */
 	cancelJob: (id: number) => __TAURI_INVOKE<null>("cancel_job", { id }),
-	/**  Goes on with an interrupted, failed or cancelled job where it stopped. */
+	/**  Pauses a job until it is resumed. */
+	pauseJob: (id: number) => __TAURI_INVOKE<null>("pause_job", { id }),
+	/**  Goes on with a paused, interrupted, failed or cancelled job where it stopped. */
 	resumeJob: (id: number) => __TAURI_INVOKE<null>("resume_job", { id }),
 	/**  Takes an ended job off the list. */
 	dismissJob: (id: number) => __TAURI_INVOKE<null>("dismiss_job", { id }),
@@ -330,6 +332,10 @@ export type Job = {
 	total: number,
 	/**  Expected time left. */
 	eta_s: number | null,
+	/**  How fast the step at work goes, where it consists of countable units. */
+	rate: Rate | null,
+	/**  It can be paused: what it has done so far need not be done again. */
+	pausable: boolean,
 	/**  Why it failed. */
 	error: ApiError | null,
 	/**  When it was started. */
@@ -350,6 +356,8 @@ export type JobState =
 "failed" | 
 /**  Ended by the person. */
 "cancelled" | 
+/**  Stopped by the person to go on later; what it has is kept. */
+"paused" | 
 /**  Its process is gone; it can be resumed. */
 "interrupted";
 
@@ -411,6 +419,14 @@ export type ModelSource =
 "hub_cache" | 
 /**  Known, but not on this machine. */
 "catalogue";
+
+/**  How fast a job works. */
+export type Rate = {
+	/**  Units a second. */
+	per_s: number,
+	/**  "questions", "tokens", "bytes". */
+	unit: string,
+};
 
 /**  A line across a chart. */
 export type ReferenceLine = {

@@ -242,11 +242,13 @@ export class FakeIpc implements Ipc {
     const job: Job = {
       id: this.#nextId++,
       title: `${request.size[0]?.toUpperCase()}${request.size.slice(1)} scorecard of ${names}`,
-      state: "running",
+      state: this.jobs.some((other) => other.state === "running") ? "queued" : "running",
       step: "",
       done: 0,
       total: request.models.length * 3,
       eta_s: null,
+      rate: null,
+      pausable: true,
       error: null,
       started_at: this.#now(),
       scorecard: card.id,
@@ -257,11 +259,13 @@ export class FakeIpc implements Ipc {
   }
 
   async #work(id: number, card: StoredCard): Promise<void> {
+    while (this.jobs.some((job) => job.id !== id && job.state === "running")) await this.#pause();
+    if (this.jobs.find((job) => job.id === id)?.state === "queued") this.#change(id, { state: "running" });
     const steps = ["MMLU", "speed", "memory"];
     while (card.stages < card.request.models.length * 3) {
       const model = this.#model(card.request.models[Math.floor(card.stages / 3)] ?? "");
       const left = card.request.models.length * 3 - card.stages;
-      this.#change(id, { step: `${steps[card.stages % 3]} of ${model.name}`, done: card.stages, eta_s: left * 4 });
+      this.#change(id, { step: `${steps[card.stages % 3]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % 3 === 0 ? { per_s: 4.76, unit: "questions" } : null });
       for (let beat = 0; beat < 12; beat += 1) {
         await this.#pause();
         if (this.jobs.find((job) => job.id === id)?.state !== "running") return;
@@ -271,7 +275,7 @@ export class FakeIpc implements Ipc {
       );
       card.stages += 1;
     }
-    this.#change(id, { state: "done", step: "", done: card.stages, eta_s: null });
+    this.#change(id, { state: "done", step: "", done: card.stages, eta_s: null, rate: null });
   }
 
   async watchJobs(onChange: (jobs: Job[]) => void): Promise<void> {
@@ -280,7 +284,11 @@ export class FakeIpc implements Ipc {
   }
 
   async cancelJob(id: number): Promise<void> {
-    this.#change(id, { state: "cancelled", eta_s: null });
+    this.#change(id, { state: "cancelled", eta_s: null, rate: null });
+  }
+
+  async pauseJob(id: number): Promise<void> {
+    this.#change(id, { state: "paused", eta_s: null, rate: null });
   }
 
   async resumeJob(id: number): Promise<void> {
@@ -463,6 +471,8 @@ export class FakeIpc implements Ipc {
         done: 5120,
         total: 14_042,
         eta_s: null,
+        rate: null,
+        pausable: true,
         error: null,
         started_at: now - 200_000,
         scorecard: broken.id,

@@ -43,6 +43,7 @@ export interface Ipc {
   /** All jobs now, and again at each change, for as long as the window lives. */
   watchJobs(onChange: (jobs: Job[]) => void): Promise<void>;
   cancelJob(id: number): Promise<void>;
+  pauseJob(id: number): Promise<void>;
   resumeJob(id: number): Promise<void>;
   dismissJob(id: number): Promise<void>;
 

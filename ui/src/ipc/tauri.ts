@@ -59,6 +59,7 @@ export const tauriIpc: Ipc = {
     return done(commands.watchJobs(events));
   },
   cancelJob: (id) => done(commands.cancelJob(id)),
+  pauseJob: (id) => done(commands.pauseJob(id)),
   resumeJob: (id) => done(commands.resumeJob(id)),
   dismissJob: (id) => done(commands.dismissJob(id)),
 

@@ -6,6 +6,8 @@ export class Jobs {
   error = $state.raw<ApiError | null>(null);
   /** Jobs that were asked to stop and have not yet. */
   cancelling = $state.raw<number[]>([]);
+  /** Jobs that were asked to pause and have not yet. */
+  pausing = $state.raw<number[]>([]);
   readonly #ipc: Ipc;
   readonly #listeners = new Set<(job: Job) => void>();
 
@@ -34,6 +36,17 @@ export class Jobs {
     if (this.error !== null) this.cancelling = this.cancelling.filter((other) => other !== id);
   }
 
+  async pause(id: number): Promise<void> {
+    this.pausing = [...this.pausing, id];
+    await this.#ask(this.#ipc.pauseJob(id));
+    if (this.error !== null) this.pausing = this.pausing.filter((other) => other !== id);
+  }
+
+  /** It was asked to end or to pause, and has not yet. */
+  isStopping(id: number): boolean {
+    return this.cancelling.includes(id) || this.pausing.includes(id);
+  }
+
   resume(id: number): Promise<void> {
     return this.#ask(this.#ipc.resumeJob(id));
   }
@@ -54,7 +67,9 @@ export class Jobs {
   #take(jobs: Job[]): void {
     const before = new Map(this.all.map((job) => [job.id, job]));
     this.all = jobs;
-    this.cancelling = this.cancelling.filter((id) => jobs.some((job) => job.id === id && isActive(job)));
+    const active = (id: number): boolean => jobs.some((job) => job.id === id && isActive(job));
+    this.cancelling = this.cancelling.filter(active);
+    this.pausing = this.pausing.filter(active);
     for (const job of jobs) {
       const old = before.get(job.id);
       if (old?.state === job.state && old.step === job.step && old.done === job.done) continue;

@@ -85,6 +85,7 @@ impl Workbench {
         };
         let answered = self.store.samples(id)?;
         meter.inherit(answered.len() as u32);
+        meter.count("questions");
         let ask = MmluAsk {
             data,
             shots: request.shots,

@@ -51,6 +51,7 @@ impl Workbench {
             let outcome = bench.worker.request(ask, cancel, &mut |event| {
                 if let Event::Progress { step, done, total } = event {
                     meter.total(total);
+                    meter.count("tokens");
                     meter.tell(&step, done);
                 }
             })?;

@@ -14,6 +14,17 @@ pub(crate) struct NewJob<'a, W> {
     /// What to do, enough to resume it.
     pub(crate) work: &'a W,
     pub(crate) scorecard: Option<u32>,
+    /// What it has done is kept when it stops, so that it may be paused.
+    pub(crate) pausable: bool,
+}
+
+/// What the owner of a job was asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// End it.
+    Cancel,
+    /// End it for now.
+    Pause,
 }
 
 /// A job with what the shells do not see.
@@ -32,9 +43,17 @@ impl Store {
         let me = Owner::me();
         self.write(|c| {
             c.execute(
-                "INSERT INTO jobs (title, work, state, step, done, total, started_at, scorecard, owner_pid, owner_started_at)
-                 VALUES (?1, ?2, 'queued', 'starts', 0, 0, ?3, ?4, ?5, ?6)",
-                params![new.title, json(new.work), now(), new.scorecard, me.pid, me.started_at as i64],
+                "INSERT INTO jobs (title, work, state, step, done, total, started_at, scorecard, pausable, owner_pid, owner_started_at)
+                 VALUES (?1, ?2, 'queued', 'starts', 0, 0, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    new.title,
+                    json(new.work),
+                    now(),
+                    new.scorecard,
+                    new.pausable,
+                    me.pid,
+                    me.started_at as i64
+                ],
             )?;
             Ok(c.last_insert_rowid() as u32)
         })
@@ -48,12 +67,12 @@ impl Store {
                 .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| Ok((job(row)?, owner(row)?)))
                 .optional()?;
             let free = row.is_some_and(|(job, owner)| {
-                matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Interrupted)
+                matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Paused | JobState::Interrupted)
                     || (is_open(job.state) && !owner.is_alive())
             });
             if free {
                 c.execute(
-                    "UPDATE jobs SET state = 'queued', step = 'starts again', eta_s = NULL, error = NULL, cancel_requested = 0,
+                    "UPDATE jobs SET state = 'queued', step = 'starts again', eta_s = NULL, rate = NULL, error = NULL, cancel_requested = 0,
                      dismissed = 0, owner_pid = ?2, owner_started_at = ?3 WHERE id = ?1",
                     params![id, me.pid, me.started_at as i64],
                 )?;
@@ -93,9 +112,10 @@ impl Store {
             if is_open(job.state) && owner != me && !owner.is_alive() {
                 job.state = JobState::Interrupted;
                 job.eta_s = None;
+                job.rate = None;
                 self.write(|c| {
                     c.execute(
-                        "UPDATE jobs SET state = 'interrupted', eta_s = NULL
+                        "UPDATE jobs SET state = 'interrupted', eta_s = NULL, rate = NULL
                          WHERE id = ?1 AND state IN ('queued', 'running') AND owner_pid = ?2",
                         params![job.id, owner.pid],
                     )
@@ -106,7 +126,7 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Notes how far a job is, and tells whether someone asked to cancel it.
+    /// Notes how far a job is, and tells whether someone asked to stop it.
     pub(crate) fn progress_job(
         &self,
         id: u32,
@@ -115,39 +135,63 @@ impl Store {
     ) -> Result<bool, ApiError> {
         self.write(|c| {
             c.execute(
-                "UPDATE jobs SET state = ?2, step = ?3, done = ?4, total = ?5, eta_s = ?6 WHERE id = ?1",
-                params![id, state_name(state), progress.step, progress.done, progress.total, progress.eta_s],
+                "UPDATE jobs SET state = ?2, step = ?3, done = ?4, total = ?5, eta_s = ?6, rate = ?7 WHERE id = ?1",
+                params![
+                    id,
+                    state_name(state),
+                    progress.step,
+                    progress.done,
+                    progress.total,
+                    progress.eta_s,
+                    progress.rate.as_ref().map(json)
+                ],
             )
         })?;
-        self.is_cancel_requested(id)
+        Ok(self.asked_to_stop(id)?.is_some())
     }
 
-    /// Someone, perhaps in another process, asked to cancel the job.
-    pub(crate) fn is_cancel_requested(&self, id: u32) -> Result<bool, ApiError> {
+    /// What someone, perhaps in another process, asked of the job's owner. A job that is gone is to end.
+    pub(crate) fn asked_to_stop(&self, id: u32) -> Result<Option<Stop>, ApiError> {
         self.read(|c| {
             c.query_row(
                 "SELECT cancel_requested FROM jobs WHERE id = ?1",
                 [id],
-                |row| row.get(0),
+                |row| row.get::<_, u32>(0),
             )
             .optional()
         })
-        .map(|requested| requested.unwrap_or(true))
+        .map(|asked| match asked {
+            Some(0) => None,
+            Some(2) => Some(Stop::Pause),
+            _ => Some(Stop::Cancel),
+        })
     }
 
-    /// Asks the owner of an open job to cancel it. A job without an owner is cancelled at once.
-    pub(crate) fn request_cancel(&self, id: u32) -> Result<(), ApiError> {
+    /// Asks the owner of an open job to end it. A job without an owner ends at once.
+    pub(crate) fn request_stop(&self, id: u32, stop: Stop) -> Result<(), ApiError> {
+        let (asked, step, state) = match stop {
+            Stop::Cancel => (1, "is being cancelled", "cancelled"),
+            Stop::Pause => (2, "is being paused", "paused"),
+        };
         self.write(|c| {
             let Some((job, owner)) = c
-                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| Ok((job(row)?, owner(row)?)))
+                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
+                    Ok((job(row)?, owner(row)?))
+                })
                 .optional()?
             else {
                 return Ok(());
             };
             if job.state == JobState::Interrupted || (is_open(job.state) && !owner.is_alive()) {
-                c.execute("UPDATE jobs SET state = 'cancelled', eta_s = NULL WHERE id = ?1", [id])?;
+                c.execute(
+                    "UPDATE jobs SET state = ?2, eta_s = NULL, rate = NULL WHERE id = ?1",
+                    params![id, state],
+                )?;
             } else if is_open(job.state) {
-                c.execute("UPDATE jobs SET cancel_requested = 1, step = 'is being cancelled' WHERE id = ?1", [id])?;
+                c.execute(
+                    "UPDATE jobs SET cancel_requested = ?2, step = ?3 WHERE id = ?1",
+                    params![id, asked, step],
+                )?;
             }
             Ok(())
         })
@@ -163,12 +207,13 @@ impl Store {
         let step = match state {
             JobState::Done => "done",
             JobState::Cancelled => "cancelled; what was measured is kept",
+            JobState::Paused => "paused; what was measured is kept",
             JobState::Interrupted => "interrupted",
             _ => "failed; what was measured is kept",
         };
         self.write(|c| {
             c.execute(
-                "UPDATE jobs SET state = ?2, step = ?3, eta_s = NULL, error = ?4 WHERE id = ?1",
+                "UPDATE jobs SET state = ?2, step = ?3, eta_s = NULL, rate = NULL, error = ?4 WHERE id = ?1",
                 params![id, state_name(state), step, error.map(json)],
             )
         })
@@ -204,6 +249,7 @@ fn state_name(state: JobState) -> &'static str {
         JobState::Done => "done",
         JobState::Failed => "failed",
         JobState::Cancelled => "cancelled",
+        JobState::Paused => "paused",
         JobState::Interrupted => "interrupted",
     }
 }
@@ -221,6 +267,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         "running" => JobState::Running,
         "done" => JobState::Done,
         "cancelled" => JobState::Cancelled,
+        "paused" => JobState::Paused,
         "interrupted" => JobState::Interrupted,
         _ => JobState::Failed,
     };
@@ -232,6 +279,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         done: row.get("done")?,
         total: row.get("total")?,
         eta_s: row.get("eta_s")?,
+        rate: from_json_opt(row, "rate")?,
+        pausable: row.get("pausable")?,
         error: from_json_opt(row, "error")?,
         started_at: row.get("started_at")?,
         scorecard: row.get("scorecard")?,

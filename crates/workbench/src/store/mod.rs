@@ -17,14 +17,14 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::api::ApiError;
 
-pub(crate) use jobs::{JobRow, NewJob};
+pub(crate) use jobs::{JobRow, NewJob, Stop};
 pub(crate) use runs::{NewRun, RunFilter, RunRow};
 
 /// Name of the file in the data folder.
 pub(crate) const FILE: &str = "billion.sqlite3";
 
 /// One entry a version: what leads to it from the version before. Never edited once released.
-const MIGRATIONS: &[&str] = &[include_str!("001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("001.sql"), include_str!("002.sql")];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.
 const APPLICATION_ID: i32 = 0x4269_6C6C;

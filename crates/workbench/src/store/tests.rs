@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{
-    ChatTurn, ErrorCode, JobState, Reply, ReplyOptions, ScorecardRequest, ScorecardSize,
+    ChatTurn, ErrorCode, JobState, Rate, Reply, ReplyOptions, ScorecardRequest, ScorecardSize,
 };
 use crate::requests::{EngineOptions, JobProgress};
 
@@ -102,6 +102,7 @@ fn a_job_is_interrupted_only_when_its_process_is_gone() {
         title: "a job",
         work: &serde_json::json!({}),
         scorecard: None,
+        pausable: true,
     };
     let mine = store.new_job(&new).unwrap();
     let dead = store.new_job(&new).unwrap();
@@ -118,9 +119,16 @@ fn a_job_is_interrupted_only_when_its_process_is_gone() {
     assert!(!store.take_job(mine).unwrap(), "someone works on it");
     assert!(store.take_job(dead).unwrap());
     assert!(!store.dismiss_job(mine).unwrap());
-    store.request_cancel(mine).unwrap();
+    store.request_stop(mine, Stop::Pause).unwrap();
+    assert_eq!(store.asked_to_stop(mine).unwrap(), Some(Stop::Pause));
+    store.request_stop(mine, Stop::Cancel).unwrap();
+    let rate = Rate {
+        per_s: 4.25,
+        unit: "questions".to_owned(),
+    };
     let progress = JobProgress {
         step: "x".to_owned(),
+        rate: Some(rate.clone()),
         ..JobProgress::default()
     };
     assert!(
@@ -129,6 +137,13 @@ fn a_job_is_interrupted_only_when_its_process_is_gone() {
             .unwrap(),
         "cancel was asked for"
     );
+    let told = store.job::<serde_json::Value>(mine).unwrap().job;
+    assert_eq!((told.rate, told.pausable), (Some(rate), true));
+    store.finish_job(mine, JobState::Paused, None).unwrap();
+    let paused = store.job::<serde_json::Value>(mine).unwrap().job;
+    assert_eq!((paused.state, paused.rate), (JobState::Paused, None));
+    assert!(store.take_job(mine).unwrap(), "a paused job goes on");
+    assert_eq!(store.asked_to_stop(mine).unwrap(), None);
     store.finish_job(mine, JobState::Cancelled, None).unwrap();
     assert!(store.dismiss_job(mine).unwrap());
     assert_eq!(store.jobs().unwrap().len(), 1);

@@ -53,7 +53,20 @@ export class ScorecardDesk {
 
   /** The job that works on a scorecard now, if any. */
   get job(): Job | undefined {
-    return this.#app.jobs.all.find((job) => job.scorecard !== null && isActive(job));
+    const [first] = this.#atWork;
+    return first;
+  }
+
+  /** How many scorecards wait for the one at work. */
+  get waiting(): number {
+    return Math.max(0, this.#atWork.length - 1);
+  }
+
+  /** The running one first, then those that wait, the oldest first. */
+  get #atWork(): Job[] {
+    const active = this.#app.jobs.all.filter((job) => job.scorecard !== null && isActive(job));
+    const order = (job: Job): number => (job.state === "running" ? -1 : job.id);
+    return active.sort((a, b) => order(a) - order(b));
   }
 
   choose(models: string[]): void {
@@ -88,9 +101,10 @@ export class ScorecardDesk {
     if (this.starting || this.models.length === 0) return;
     this.starting = true;
     this.startError = null;
+    const queued = this.job !== undefined;
     try {
       const job = await this.#app.ipc.startScorecard({ models: this.models, size: this.size });
-      if (job.scorecard !== null) await this.show(job.scorecard);
+      if (job.scorecard !== null && !queued) await this.show(job.scorecard);
       await this.refresh();
     } catch (thrown) {
       this.startError = asApiError(thrown);
