@@ -8,7 +8,7 @@ mod commands;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use billion_workbench::api::ApiError;
+use billion_workbench::api::{self, ApiError};
 use billion_workbench::{OpenOptions, Workbench};
 use specta_typescript::semantic;
 use tauri::{AppHandle, Manager, WebviewWindowBuilder};
@@ -26,6 +26,12 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
         // No figure of the workbench is infinite or not a number; an absent one is an Option.
         .semantic_types(semantic::Configuration::empty().enable_lossless_floats())
         .disable_serde_phases()
+        .typ::<api::BenchRequest>()
+        .typ::<api::MmluSource>()
+        .typ::<api::MmluSubject>()
+        .typ::<api::RunComparison>()
+        .typ::<api::ExportRequest>()
+        .typ::<api::Exported>()
         .commands(collect_commands![
             models::list_models,
             models::model_details,

@@ -125,6 +125,7 @@ describe("the job tray", () => {
         error: null,
         started_at: 0,
         scorecard: 5,
+        run: null,
       },
     ];
     await openOn(ipc);
@@ -184,6 +185,7 @@ describe("the job tray", () => {
         error: null,
         started_at: 0,
         scorecard: null,
+        run: null,
       },
     ];
     await openOn(ipc);

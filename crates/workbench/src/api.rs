@@ -3,7 +3,11 @@
 //! With the feature `specta` the TypeScript types of the window are generated from these. Times are seconds since the
 //! Unix epoch where named `_at`, durations are seconds where named `_s`, sizes are bytes where named `bytes`.
 
+mod bench;
+
 use serde::{Deserialize, Serialize};
+
+pub use bench::*;
 
 /// An error as a person reads it: what happened, why with figures, what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -429,6 +433,8 @@ pub struct Job {
     pub started_at: f64,
     /// The scorecard it makes.
     pub scorecard: Option<u32>,
+    /// The finished run it made, for a job that makes a single one.
+    pub run: Option<u32>,
 }
 
 /// Size of a scorecard, as cli.md defines them.
@@ -436,11 +442,11 @@ pub struct Job {
 #[cfg_attr(feature = "specta", derive(specta::Type))]
 #[serde(rename_all = "snake_case")]
 pub enum ScorecardSize {
-    /// Ten MMLU subjects, ten questions each.
+    /// Ten MMLU subjects, ten questions each; twenty HumanEval problems.
     Quick,
-    /// 57 subjects, 20 questions each.
+    /// 57 subjects, 20 questions each; all 164 problems.
     Standard,
-    /// All 14,042 questions.
+    /// All 14,042 questions and 164 problems.
     Full,
 }
 
@@ -452,6 +458,9 @@ pub struct ScorecardRequest {
     pub models: Vec<String>,
     /// How much.
     pub size: ScorecardSize,
+    /// Stop MMLU as soon as its 95 % interval is at most this much to each side (0.02 is two points).
+    #[serde(default)]
+    pub stop_at_half_width: Option<f64>,
 }
 
 /// What a scorecard will cost and how sure it will be, told before it starts.
@@ -462,6 +471,10 @@ pub struct ScorecardForecast {
     pub size: ScorecardSize,
     /// MMLU questions per model.
     pub questions: u32,
+    /// Solved examples before each question.
+    pub shots: u32,
+    /// HumanEval problems per model.
+    pub problems: u32,
     /// Expected time for all models.
     pub seconds: f64,
     /// Expected half width of the 95 % interval, in accuracy points (0.09 is nine points).
@@ -512,10 +525,20 @@ pub struct ScorecardRow {
     pub ttft: Option<Figure>,
     /// Load time.
     pub load: Option<Figure>,
+    /// HumanEval pass@1.
+    pub humaneval: Option<Figure>,
+    /// Energy of generating, idle subtracted: joules a token.
+    pub energy: Option<Figure>,
+    /// Right MMLU answers per watt-hour, idle subtracted.
+    pub correct_per_wh: Option<Figure>,
     /// Peak resident memory of the engine process.
     pub peak_memory: Option<Figure>,
     /// Bytes of the weights in memory.
     pub weights_memory: Option<Figure>,
+    /// What others say of the model.
+    pub references: Vec<ReferenceScore>,
+    /// Whether that agrees with what was measured.
+    pub badges: Vec<Badge>,
     /// Why a figure is missing, in words.
     pub notes: Vec<String>,
 }
@@ -572,6 +595,8 @@ pub struct ChartData {
     pub x: Axis,
     /// Vertical axis.
     pub y: Axis,
+    /// What the colour of a heat map's cells measures.
+    pub value: Option<Axis>,
     /// One series a model.
     pub series: Vec<ChartSeries>,
 }
@@ -585,6 +610,10 @@ pub enum ChartForm {
     Dots,
     /// Two measured axes, a dot a model.
     Scatter,
+    /// A line through the points of each series; the horizontal axis is measured.
+    Line,
+    /// A cell for each pair of categories; `ChartPoint::value` is its colour, `Axis` of which is `ChartData::value`.
+    HeatMap,
 }
 
 /// An axis.
@@ -599,6 +628,8 @@ pub struct Axis {
     pub categories: Vec<String>,
     /// Smallest value to show, where it is fixed.
     pub min: Option<f64>,
+    /// Equal steps are equal ratios.
+    pub log: bool,
     /// A reference line, for example chance level.
     pub reference: Option<ReferenceLine>,
 }
@@ -623,6 +654,8 @@ pub struct ChartSeries {
     pub name: String,
     /// Its points.
     pub points: Vec<ChartPoint>,
+    /// What others say, beside its points.
+    pub marks: Vec<ChartMark>,
 }
 
 /// A point with its vertical interval.
@@ -637,6 +670,22 @@ pub struct ChartPoint {
     pub lo: Option<f64>,
     /// Upper end.
     pub hi: Option<f64>,
+    /// What the colour of a heat map's cell shows.
+    pub value: Option<f64>,
+}
+
+/// A published or claimed value in a chart; never drawn like a measured one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct ChartMark {
+    /// Horizontal.
+    pub x: f64,
+    /// Vertical.
+    pub y: f64,
+    /// Published or claimed.
+    pub kind: ReferenceKind,
+    /// Where it stands.
+    pub label: String,
 }
 
 /// A stored run, as listed.
@@ -645,7 +694,7 @@ pub struct ChartPoint {
 pub struct RunSummary {
     /// Number in the store.
     pub id: u32,
-    /// "mmlu", "speed", "memory", "perplexity".
+    /// "mmlu", "humaneval", "speed", "memory", "energy", "perplexity".
     pub task: String,
     /// Model id.
     pub model: String,
@@ -671,6 +720,10 @@ pub struct RunDetails {
     pub figures: Vec<Fact>,
     /// The questions of an MMLU run, in order.
     pub questions: Vec<AnsweredQuestion>,
+    /// The completions of a HumanEval run, in order.
+    pub completions: Vec<JudgedCompletion>,
+    /// The charts of the run.
+    pub charts: Vec<ChartData>,
     /// Command that makes it again.
     pub command: String,
 }

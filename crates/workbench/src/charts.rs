@@ -15,6 +15,7 @@ pub(crate) fn scorecard_charts(rows: &[ScorecardRow]) -> Vec<ChartData> {
         unit: String::new(),
         categories: names.clone(),
         min: None,
+        log: false,
         reference: None,
     };
     let dots = |title: &str,
@@ -25,6 +26,7 @@ pub(crate) fn scorecard_charts(rows: &[ScorecardRow]) -> Vec<ChartData> {
         form: ChartForm::Dots,
         x: model_axis(),
         y,
+        value: None,
         series: series(rows, &|index, row| {
             let figure = figure(row)?;
             Some(point(index as f64, figure, scale))
@@ -59,6 +61,7 @@ pub(crate) fn scorecard_charts(rows: &[ScorecardRow]) -> Vec<ChartData> {
             }),
             ..measured("MMLU accuracy", "%")
         },
+        value: None,
         series: series(rows, &|_, row| {
             Some(point(
                 row.peak_memory.as_ref()?.value / 1e9,
@@ -80,6 +83,7 @@ fn measured(label: &str, unit: &str) -> Axis {
         unit: unit.to_owned(),
         categories: Vec::new(),
         min: Some(0.0),
+        log: false,
         reference: None,
     }
 }
@@ -90,6 +94,7 @@ fn point(x: f64, figure: &Figure, scale: f64) -> ChartPoint {
         y: figure.value * scale,
         lo: figure.lo.map(|lo| lo * scale),
         hi: figure.hi.map(|hi| hi * scale),
+        value: None,
     }
 }
 
@@ -104,6 +109,7 @@ fn series(
                 model: row.model.clone(),
                 name: row.name.clone(),
                 points: vec![at(index, row)?],
+                marks: Vec::new(),
             })
         })
         .collect()
@@ -135,6 +141,11 @@ mod tests {
             decode: None,
             ttft: None,
             load: None,
+            humaneval: None,
+            energy: None,
+            correct_per_wh: None,
+            references: Vec::new(),
+            badges: Vec::new(),
             peak_memory: None,
             weights_memory: None,
             notes: Vec::new(),
@@ -161,7 +172,8 @@ mod tests {
                 x: 1.0,
                 y: 30.0,
                 lo: Some(25.0),
-                hi: Some(36.0)
+                hi: Some(36.0),
+                value: None
             }]
         );
         assert_eq!(quality.form, ChartForm::Scatter);

@@ -97,6 +97,8 @@ impl Workbench {
             ScorecardForecast {
                 size,
                 questions: asked.mmlu_questions() as u32,
+                shots: 0,
+                problems: 0,
                 seconds,
                 half_width: asked.mmlu_half_width(),
                 basis: basis.to_owned(),

@@ -364,6 +364,7 @@ impl Workbench {
         let request = ScorecardRequest {
             models,
             size: request.size,
+            stop_at_half_width: request.stop_at_half_width,
         };
         let scorecard = self
             .store

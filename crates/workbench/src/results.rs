@@ -39,6 +39,8 @@ impl Workbench {
                 .iter()
                 .map(|sample| question(sample, data.as_ref()))
                 .collect(),
+            completions: Vec::new(),
+            charts: Vec::new(),
             command: run.run.command.clone(),
         })
     }

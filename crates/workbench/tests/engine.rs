@@ -405,6 +405,7 @@ fn paused() {
     let request = ScorecardRequest {
         models: vec!["starter".to_owned()],
         size: ScorecardSize::Quick,
+        stop_at_half_width: None,
     };
     let whole = workbench
         .run_scorecard(&request, &EngineOptions::default(), &mut |_| {})

@@ -119,9 +119,82 @@ export type Axis = {
 	categories: string[],
 	/**  Smallest value to show, where it is fixed. */
 	min: number | null,
+	/**  Equal steps are equal ratios. */
+	log: boolean,
 	/**  A reference line, for example chance level. */
 	reference: ReferenceLine | null,
 };
+
+/**  Whether a measured score agrees with a published one. */
+export type Badge = {
+	/**  "mmlu" or "humaneval". */
+	task: string,
+	/**  None where they cannot be compared (other shots, quick run). */
+	matches: boolean | null,
+	/**  "matches published 31.1 % (5-shot, lm-eval): within ±2.7 points". */
+	words: string,
+};
+
+/**  One task with all its options. */
+export type BenchRequest = 
+/**  Multiple-choice questions of 57 subjects. */
+{ task: "mmlu"; 
+/**  Model id. */
+model: string; 
+/**  Solved examples before each question; none is 5 where a dev split exists, else 0. */
+shots: number | null; 
+/**  The first so many questions of each subject. */
+limit: number | null; 
+/**  Subjects; empty is all. */
+subjects: string[]; 
+/**  Stop as soon as the 95 % interval is at most this much to each side (0.02 is two points). */
+stop_at_half_width: number | null } | 
+/**  Python functions written by the model, run in the sandbox. */
+{ task: "humaneval"; 
+/**  Model id. */
+model: string; 
+/**  The first so many problems. */
+limit: number | null; 
+/**  Samples a problem. */
+n: number; 
+/**  0 is greedy. */
+temperature: number; 
+/**  Most tokens of a completion. */
+max_tokens: number; 
+/**  Seed of the sampler. */
+seed: number } | 
+/**  Speed of reading and generating. */
+{ task: "speed"; 
+/**  Model id. */
+model: string; 
+/**  Tokens of the prompt whose reading is timed. */
+prompt: number; 
+/**  Tokens whose generation is timed. */
+generate: number; 
+/**  Repeats of each. */
+repeat: number; 
+/**  Sequences that run together. */
+batch: number; 
+/**  Tokens in the cache before decoding is timed. */
+depth: number } | 
+/**  Memory of a fresh engine process. */
+{ task: "memory"; 
+/**  Model id. */
+model: string; 
+/**  Tokens that the cache is filled to; none is 2,048, or the model's context where that is shorter. */
+ctx: number | null } | 
+/**  Joules a token. */
+{ task: "energy"; 
+/**  Model id. */
+model: string } | 
+/**  Perplexity of a text file. */
+{ task: "perplexity"; 
+/**  Model id. */
+model: string; 
+/**  UTF-8 file. */
+text: string; 
+/**  Window in tokens; none is the model's context. */
+ctx: number | null };
 
 /**  What a chart shows; the window draws it interactively, exports draw the same data. */
 export type ChartData = {
@@ -133,6 +206,8 @@ export type ChartData = {
 	x: Axis,
 	/**  Vertical axis. */
 	y: Axis,
+	/**  What the colour of a heat map's cells measures. */
+	value: Axis | null,
 	/**  One series a model. */
 	series: ChartSeries[],
 };
@@ -142,7 +217,23 @@ export type ChartForm =
 /**  A dot with its interval for each category (x is an index into `Axis::categories`). */
 "dots" | 
 /**  Two measured axes, a dot a model. */
-"scatter";
+"scatter" | 
+/**  A line through the points of each series; the horizontal axis is measured. */
+"line" | 
+/**  A cell for each pair of categories; `ChartPoint::value` is its colour, `Axis` of which is `ChartData::value`. */
+"heat_map";
+
+/**  A published or claimed value in a chart; never drawn like a measured one. */
+export type ChartMark = {
+	/**  Horizontal. */
+	x: number,
+	/**  Vertical. */
+	y: number,
+	/**  Published or claimed. */
+	kind: ReferenceKind,
+	/**  Where it stands. */
+	label: string,
+};
 
 /**  A point with its vertical interval. */
 export type ChartPoint = {
@@ -154,6 +245,8 @@ export type ChartPoint = {
 	lo: number | null,
 	/**  Upper end. */
 	hi: number | null,
+	/**  What the colour of a heat map's cell shows. */
+	value: number | null,
 };
 
 /**  The points of one model. */
@@ -164,6 +257,8 @@ export type ChartSeries = {
 	name: string,
 	/**  Its points. */
 	points: ChartPoint[],
+	/**  What others say, beside its points. */
+	marks: ChartMark[],
 };
 
 /**  A stored chat. */
@@ -262,6 +357,18 @@ text: string } |
 /**  The replies. */
 replies: Reply[] };
 
+/**  A figure or fact of two runs. */
+export type ComparedRow = {
+	/**  What it is. */
+	label: string,
+	/**  Of the first run. */
+	a: string,
+	/**  Of the second run. */
+	b: string,
+	/**  Change from the first to the second, in words; none where it is no number or the same. */
+	change: string | null,
+};
+
 /**  The errors that a shell treats differently. */
 export type ErrorCode = 
 /**  The engine process ended in the middle of the work; trying again starts a new one. */
@@ -272,6 +379,39 @@ export type ErrorCode =
 "busy" | 
 /**  Anything else. */
 "failed";
+
+/**  Form of an export. */
+export type ExportFormat = 
+/**  A row a question, completion or repeat. */
+"csv" | 
+/**  Everything the store holds. */
+"json" | 
+/**  The charts as a picture. */
+"png" | 
+/**  The charts as drawing. */
+"svg" | 
+/**  One self-contained report. */
+"html";
+
+/**  What to export, and where. */
+export type ExportRequest = {
+	/**  A scorecard with all its runs. */
+	scorecard: number | null,
+	/**  Single runs. */
+	runs: number[],
+	/**  Form. */
+	format: ExportFormat,
+	/**  File to write; an existing one is replaced. */
+	out: string,
+};
+
+/**  A written export. */
+export type Exported = {
+	/**  Where it lies. */
+	path: string,
+	/**  Its size. */
+	bytes: number,
+};
 
 /**  A label and its value, for people. */
 export type Fact = {
@@ -316,6 +456,22 @@ export type FitLevel =
 /**  Its size or the free memory is unknown. */
 "unknown";
 
+/**  A question that two runs answer differently, one of them right. */
+export type Flip = {
+	/**  "abstract_algebra, question 7" or "HumanEval/12". */
+	name: string,
+	/**  The question; none if its source is no longer there. */
+	question: string | null,
+	/**  Right answer. */
+	gold: string,
+	/**  Answer or verdict of the first run. */
+	a: string,
+	/**  Answer or verdict of the second run. */
+	b: string,
+	/**  The first is the right one. */
+	a_right: boolean,
+};
+
 /**  A long piece of work, as the job tray shows it. */
 export type Job = {
 	/**  Number in the store. */
@@ -342,6 +498,8 @@ export type Job = {
 	started_at: number,
 	/**  The scorecard it makes. */
 	scorecard: number | null,
+	/**  The finished run it made, for a job that makes a single one. */
+	run: number | null,
 };
 
 /**  State of a job. */
@@ -360,6 +518,61 @@ export type JobState =
 "paused" | 
 /**  Its process is gone; it can be resumed. */
 "interrupted";
+
+/**  A completion of a HumanEval problem and what came of running it. */
+export type JudgedCompletion = {
+	/**  "HumanEval/0". */
+	task_id: string,
+	/**  Which sample of the problem, from 0. */
+	sample: number,
+	/**  The problem; none if its source is no longer there. */
+	prompt: string | null,
+	/**  What the model wrote. */
+	completion: string,
+	/**  It passes every test. */
+	passed: boolean,
+	/**  "passed", "wrong_answer", "exception", "syntax_error", "timeout", "memory", … */
+	verdict: string,
+	/**  The verdict for people. */
+	words: string,
+	/**  First line of the error. */
+	detail: string,
+	/**  Time it ran. */
+	seconds: number,
+	/**  Tokens generated. */
+	tokens: number,
+};
+
+/**  Where MMLU questions come from. */
+export type MmluOrigin = 
+/**  The test split that ships with the app. */
+"starter" | 
+/**  The official folder or archive, or parquet files, that the person gave. */
+"own" | 
+/**  `cais/mmlu` of the Hugging Face Hub. */
+"hub";
+
+/**  The MMLU questions that scorecards use. */
+export type MmluSource = {
+	/**  Where they come from. */
+	origin: MmluOrigin,
+	/**  For people: "14,042 questions, 285 solved examples". */
+	words: string,
+	/**  Solved examples before each question that a scorecard uses: 5, or 0 without a dev split. */
+	shots: number,
+	/**  Why it is not five, or what is missing. */
+	note: string | null,
+	/**  File or folder. */
+	path: string,
+};
+
+/**  A subject of MMLU and its group. */
+export type MmluSubject = {
+	/**  "abstract_algebra". */
+	subject: string,
+	/**  "stem", "humanities", "social_sciences", "other". */
+	group: string,
+};
 
 /**  Everything known of an installed model. */
 export type ModelDetails = {
@@ -428,12 +641,33 @@ export type Rate = {
 	unit: string,
 };
 
+/**  What someone else says of a model. */
+export type ReferenceKind = 
+/**  By the model's publisher or a benchmark's keeper, with harness and shots. */
+"published" | 
+/**  By the article this project started from, without them. */
+"claimed";
+
 /**  A line across a chart. */
 export type ReferenceLine = {
 	/**  Where. */
 	value: number,
 	/**  What it is. */
 	label: string,
+};
+
+/**  A score that someone else gives. */
+export type ReferenceScore = {
+	/**  "mmlu" or "humaneval". */
+	task: string,
+	/**  Share of right answers. */
+	value: number,
+	/**  How far it can be trusted. */
+	kind: ReferenceKind,
+	/**  Solved examples, where it says. */
+	shots: number | null,
+	/**  Where it stands. */
+	source: string,
 };
 
 /**  A finished reply and what it cost. */
@@ -478,6 +712,34 @@ export type ReplyOptions = {
 	stop?: string[],
 };
 
+/**  Two runs of the same task beside each other. */
+export type RunComparison = {
+	/**  First run. */
+	a: RunSummary,
+	/**  Second run. */
+	b: RunSummary,
+	/**  Their figures, and what they differ in (quantization, shots, hardware), label by label. */
+	rows: ComparedRow[],
+	/**  In words, with the p-value: better, worse, or no real difference. */
+	verdict: string | null,
+	/**  McNemar's exact p-value over the questions that both answered. */
+	p_value: number | null,
+	/**  Questions that both answered. */
+	shared: number,
+	/**  Both right. */
+	both_right: number,
+	/**  Only the first right. */
+	only_a: number,
+	/**  Only the second right. */
+	only_b: number,
+	/**  Both wrong. */
+	both_wrong: number,
+	/**  Questions that one answers right and the other does not. */
+	flips: Flip[],
+	/**  Why they should not be compared, or only with care. */
+	notes: string[],
+};
+
 /**  A stored run with all it holds. */
 export type RunDetails = {
 	/**  As listed. */
@@ -488,6 +750,10 @@ export type RunDetails = {
 	figures: Fact[],
 	/**  The questions of an MMLU run, in order. */
 	questions: AnsweredQuestion[],
+	/**  The completions of a HumanEval run, in order. */
+	completions: JudgedCompletion[],
+	/**  The charts of the run. */
+	charts: ChartData[],
 	/**  Command that makes it again. */
 	command: string,
 };
@@ -496,7 +762,7 @@ export type RunDetails = {
 export type RunSummary = {
 	/**  Number in the store. */
 	id: number,
-	/**  "mmlu", "speed", "memory", "perplexity". */
+	/**  "mmlu", "humaneval", "speed", "memory", "energy", "perplexity". */
 	task: string,
 	/**  Model id. */
 	model: string,
@@ -538,6 +804,10 @@ export type ScorecardForecast = {
 	size: ScorecardSize,
 	/**  MMLU questions per model. */
 	questions: number,
+	/**  Solved examples before each question. */
+	shots: number,
+	/**  HumanEval problems per model. */
+	problems: number,
 	/**  Expected time for all models. */
 	seconds: number,
 	/**  Expected half width of the 95 % interval, in accuracy points (0.09 is nine points). */
@@ -566,6 +836,8 @@ export type ScorecardRequest = {
 	models: string[],
 	/**  How much. */
 	size: ScorecardSize,
+	/**  Stop MMLU as soon as its 95 % interval is at most this much to each side (0.02 is two points). */
+	stop_at_half_width?: number | null,
 };
 
 /**  One model's line of a scorecard. */
@@ -588,21 +860,31 @@ export type ScorecardRow = {
 	ttft: Figure | null,
 	/**  Load time. */
 	load: Figure | null,
+	/**  HumanEval pass@1. */
+	humaneval: Figure | null,
+	/**  Energy of generating, idle subtracted: joules a token. */
+	energy: Figure | null,
+	/**  Right MMLU answers per watt-hour, idle subtracted. */
+	correct_per_wh: Figure | null,
 	/**  Peak resident memory of the engine process. */
 	peak_memory: Figure | null,
 	/**  Bytes of the weights in memory. */
 	weights_memory: Figure | null,
+	/**  What others say of the model. */
+	references: ReferenceScore[],
+	/**  Whether that agrees with what was measured. */
+	badges: Badge[],
 	/**  Why a figure is missing, in words. */
 	notes: string[],
 };
 
 /**  Size of a scorecard, as cli.md defines them. */
 export type ScorecardSize = 
-/**  Ten MMLU subjects, ten questions each. */
+/**  Ten MMLU subjects, ten questions each; twenty HumanEval problems. */
 "quick" | 
-/**  57 subjects, 20 questions each. */
+/**  57 subjects, 20 questions each; all 164 problems. */
 "standard" | 
-/**  All 14,042 questions. */
+/**  All 14,042 questions and 164 problems. */
 "full";
 
 /**  What a person may set. */

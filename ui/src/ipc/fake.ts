@@ -229,6 +229,8 @@ export class FakeIpc implements Ipc {
     return (["quick", "standard", "full"] as const).map((size) => ({
       size,
       questions: QUESTIONS[size],
+      shots: 0,
+      problems: size === "quick" ? 20 : 164,
       seconds: models.length * (12 + QUESTIONS[size] * 0.21),
       half_width: halves[size],
       basis: "estimated from the size of the models",
@@ -252,6 +254,7 @@ export class FakeIpc implements Ipc {
       error: null,
       started_at: this.#now(),
       scorecard: card.id,
+      run: null,
     };
     this.jobs = [job, ...this.jobs];
     void this.#work(job.id, card);
@@ -476,6 +479,7 @@ export class FakeIpc implements Ipc {
         error: null,
         started_at: now - 200_000,
         scorecard: broken.id,
+        run: null,
       },
     ];
   }

@@ -138,6 +138,11 @@ export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, f
     decode: speed
       ? figure(base.decode, base.decode * 0.97, base.decode * 1.01, "tokens/s", "Median of 5 over 64 tokens.", firstRun + 1)
       : null,
+    humaneval: null,
+    energy: null,
+    correct_per_wh: null,
+    references: [],
+    badges: [],
     ttft: speed ? figure(64 / base.prefill, null, null, "s", "Over a prompt of 64 tokens.", firstRun + 1) : null,
     load: speed ? figure(base.weights / 2.1e9, null, null, "s", "From the file to ready, warm.", firstRun + 1) : null,
     peak_memory: memory
@@ -157,6 +162,7 @@ export function fakeCharts(rows: ScorecardRow[]): ChartData[] {
     y: found.value * scale,
     lo: found.lo === null ? null : found.lo * scale,
     hi: found.hi === null ? null : found.hi * scale,
+    value: null,
   });
   const dots = (
     title: string,
@@ -167,22 +173,24 @@ export function fakeCharts(rows: ScorecardRow[]): ChartData[] {
   ): ChartData => ({
     title,
     form: "dots",
-    x: { label: "Model", unit: "", categories: names, min: null, reference: null },
-    y: { label, unit, categories: [], min: 0, reference: unit === "%" ? guessing : null },
+    x: { label: "Model", unit: "", categories: names, min: null, log: false, reference: null },
+    y: { label, unit, categories: [], min: 0, log: false, reference: unit === "%" ? guessing : null },
+    value: null,
     series: rows.flatMap((row, x) => {
       const found = pick(row);
-      return found === null ? [] : [{ model: row.model, name: row.name, points: [scaled(x, found, scale)] }];
+      return found === null ? [] : [{ model: row.model, name: row.name, points: [scaled(x, found, scale)], marks: [] }];
     }),
   });
   const quality: ChartData = {
     title: "Quality against memory: up and left is better",
     form: "scatter",
-    x: { label: "Peak memory", unit: "GB", categories: [], min: 0, reference: null },
-    y: { label: "MMLU accuracy", unit: "%", categories: [], min: 0, reference: guessing },
+    x: { label: "Peak memory", unit: "GB", categories: [], min: 0, log: false, reference: null },
+    y: { label: "MMLU accuracy", unit: "%", categories: [], min: 0, log: false, reference: guessing },
+    value: null,
     series: rows.flatMap((row) =>
       row.mmlu === null || row.peak_memory === null
         ? []
-        : [{ model: row.model, name: row.name, points: [scaled(row.peak_memory.value / 1e9, row.mmlu, 100)] }],
+        : [{ model: row.model, name: row.name, points: [scaled(row.peak_memory.value / 1e9, row.mmlu, 100)], marks: [] }],
     ),
   };
   return [
@@ -276,6 +284,8 @@ export function fakeRun(id: number, task: string, model: ModelEntry, createdAt: 
       { label: "Time", value: "24.1 s" },
     ],
     questions: task === "mmlu" ? fakeQuestions(100) : [],
+    completions: [],
+    charts: [],
     command: `billion bench ${task} --model ${model.id}`,
   };
 }

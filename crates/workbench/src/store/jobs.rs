@@ -7,6 +7,13 @@ use crate::api::{ApiError, Job, JobState};
 use crate::machine::{Owner, now};
 use crate::requests::JobProgress;
 
+/// A job with the run it made.
+const ONE: &str = "SELECT *, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
+    WHERE id = ?1";
+/// As `ONE`, of every job that was not dismissed.
+const LISTED: &str = "SELECT *, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
+    WHERE dismissed = 0 ORDER BY id DESC";
+
 /// A job to record.
 #[derive(Clone, Debug)]
 pub(crate) struct NewJob<'a, W> {
@@ -64,7 +71,7 @@ impl Store {
         let me = Owner::me();
         self.write(|c| {
             let row = c
-                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| Ok((job(row)?, owner(row)?)))
+                .query_row(ONE, [id], |row| Ok((job(row)?, owner(row)?)))
                 .optional()?;
             let free = row.is_some_and(|(job, owner)| {
                 matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Paused | JobState::Interrupted)
@@ -87,7 +94,7 @@ impl Store {
         id: u32,
     ) -> Result<JobRow<W>, ApiError> {
         self.read(|c| {
-            c.query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
+            c.query_row(ONE, [id], |row| {
                 Ok(JobRow {
                     job: job(row)?,
                     work: from_json(row, "work")?,
@@ -101,8 +108,7 @@ impl Store {
     /// All jobs that were not dismissed, the latest first. Open jobs whose process is gone become interrupted.
     pub(crate) fn jobs(&self) -> Result<Vec<Job>, ApiError> {
         let all = self.read(|c| {
-            let mut statement =
-                c.prepare("SELECT * FROM jobs WHERE dismissed = 0 ORDER BY id DESC")?;
+            let mut statement = c.prepare(LISTED)?;
             let rows = statement.query_map([], |row| Ok((job(row)?, owner(row)?)))?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         })?;
@@ -175,9 +181,7 @@ impl Store {
         };
         self.write(|c| {
             let Some((job, owner)) = c
-                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
-                    Ok((job(row)?, owner(row)?))
-                })
+                .query_row(ONE, [id], |row| Ok((job(row)?, owner(row)?)))
                 .optional()?
             else {
                 return Ok(());
@@ -224,7 +228,7 @@ impl Store {
     pub(crate) fn dismiss_job(&self, id: u32) -> Result<bool, ApiError> {
         self.write(|c| {
             let open = c
-                .query_row("SELECT * FROM jobs WHERE id = ?1", [id], |row| {
+                .query_row(ONE, [id], |row| {
                     Ok(is_open(job(row)?.state) && owner(row)?.is_alive())
                 })
                 .optional()?
@@ -284,5 +288,9 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         error: from_json_opt(row, "error")?,
         started_at: row.get("started_at")?,
         scorecard: row.get("scorecard")?,
+        run: match row.get::<_, Option<u32>>("scorecard")? {
+            None => row.get("run")?,
+            Some(_) => None,
+        },
     })
 }

@@ -212,6 +212,7 @@ fn notes_and_scorecards_are_kept() {
     let request = ScorecardRequest {
         models: vec!["a".to_owned()],
         size: ScorecardSize::Quick,
+        stop_at_half_width: None,
     };
     let id = store
         .new_scorecard(&request, &EngineOptions::default(), "a machine")
