@@ -1,0 +1,6 @@
+//! HumanEval (M. Chen et al. 2021, arXiv 2107.03374): 164 Python functions to complete from their docstrings, judged by
+//! running the tests that come with them.
+
+mod data;
+
+pub use data::{PROBLEMS, Problem, read_problems};
