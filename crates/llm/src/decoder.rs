@@ -2,6 +2,9 @@
 //!
 //! Both executors implement it, and tests implement it with fakes. It owns no arithmetic and no text.
 
+/// Most rows of a pass for which [`Decoder`] promises batch invariance.
+pub const EXACT_ROWS: usize = 16;
+
 /// A sequence (a KV cache of its own) inside a decoder. Valid until `close`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeqId(pub u32);
@@ -76,7 +79,7 @@ pub enum DecodeError {
 
 /// A loaded model that turns tokens into logits. Both executors share this one KV-cache contract.
 ///
-/// **Batch invariance:** for 1 to 16 rows in a pass, a row's logits are bit-identical whatever the batch, its
+/// **Batch invariance:** for 1 to 16 rows ([`EXACT_ROWS`]) in a pass, a row's logits are bit-identical whatever the batch, its
 /// neighbours or how the sequence was cut into passes.
 pub trait Decoder: Send {
     /// Width of a logits row (rows of the head, which may exceed the tokenizer's vocabulary by padding).

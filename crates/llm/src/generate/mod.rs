@@ -3,17 +3,19 @@
 //! It sees a model only through `Decoder` and text only through `TextCodec`, so it is tested on fakes. It does not own
 //! chat templates or speculation.
 
+pub mod batch;
 mod sampler;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::decoder::{DecodeError, Decoder, Run, SeqId, TextCodec};
 pub use sampler::{Sampler, SamplerOptions, greedy};
-use stream::TextStream;
+use writer::{Step, Writer};
 
 /// What to generate and when to end.
 #[derive(Clone, Debug)]
@@ -192,6 +194,28 @@ impl Session {
     }
 }
 
+/// Whether `prompt` can be gone on from: something in it, room behind it, options in range.
+fn check(
+    context_len: usize,
+    prompt: &[u32],
+    options: &GenerateOptions,
+) -> Result<(), GenerateError> {
+    options
+        .sampler
+        .validate()
+        .map_err(GenerateError::BadOption)?;
+    if prompt.is_empty() {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    if prompt.len() >= context_len {
+        return Err(GenerateError::PromptTooLong {
+            prompt_tokens: prompt.len(),
+            context_len,
+        });
+    }
+    Ok(())
+}
+
 /// Runs `prompt` and generates after it. `on_piece` hears of every step and may break to cancel; what was generated so
 /// far is returned all the same, and `session` stays usable after a cancel and after an error.
 pub fn generate(
@@ -203,97 +227,36 @@ pub fn generate(
     on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
 ) -> Result<Generation, GenerateError> {
     let start = Instant::now();
-    options
-        .sampler
-        .validate()
-        .map_err(GenerateError::BadOption)?;
-    if prompt.is_empty() {
-        return Err(GenerateError::EmptyPrompt);
-    }
     let context_len = decoder.context_len();
-    if prompt.len() >= context_len {
-        return Err(GenerateError::PromptTooLong {
-            prompt_tokens: prompt.len(),
-            context_len,
-        });
-    }
+    check(context_len, prompt, options)?;
     let seq = session.rewind_to(decoder, prompt)?;
-    let mut result = Generation {
-        tokens: Vec::new(),
-        text: String::new(),
-        finish_reason: FinishReason::Cancelled,
-        prompt_tokens: prompt.len(),
-        reused_tokens: session.held.len(),
-        time_to_first_token: None,
-        prefill: Duration::ZERO,
-        decode: Duration::ZERO,
-    };
+    let mut writer = Writer::new(prompt, options, start, session.held.len());
     let mut logits = Vec::new();
     while session.held.len() < prompt.len() {
         let done = session.held.len();
-        let end = prompt.len().min(done + options.prefill_chunk.max(1));
+        let end = chunk_end(prompt.len(), done, options);
         let last = [end - done - 1];
         let want: &[usize] = if end == prompt.len() { &last } else { &[] };
         logits = session.append(decoder, seq, &prompt[done..end], want)?;
-        result.prefill = start.elapsed();
+        writer.prefilled();
         let piece = Piece::Prefill {
             done: end,
             total: prompt.len(),
         };
         if on_piece(piece).is_break() {
-            return Ok(result);
+            return Ok(writer.finish(FinishReason::Cancelled, on_piece));
         }
     }
-
-    let mut sampler = Sampler::new(options.sampler);
-    let mut stream = TextStream::new(&options.stop);
-    let mut history = prompt.to_vec();
-    let mut first_token = None;
-    result.finish_reason = loop {
-        if result.tokens.len() == options.max_tokens {
-            break FinishReason::Length;
+    let reason = loop {
+        match writer.step(codec, context_len, &logits, on_piece)? {
+            Step::Run(token) => logits = session.append(decoder, seq, &[token], &[0])?,
+            Step::End(reason) => break reason,
         }
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return Err(GenerateError::NotANumber {
-                position: session.held.len(),
-            });
-        }
-        let token = sampler.pick(&logits, &history);
-        first_token.get_or_insert_with(Instant::now);
-        result.tokens.push(token);
-        history.push(token);
-        if !options.ignore_eos && codec.eos_tokens().contains(&token) {
-            let piece = Piece::Text { token, text: "" };
-            // The generation ends here either way.
-            let _ = on_piece(piece);
-            break FinishReason::Stop;
-        }
-        let stopped = stream.push(&codec.token_bytes(token));
-        let text = stream.take();
-        let flow = on_piece(Piece::Text { token, text });
-        if stopped {
-            break FinishReason::Stop;
-        }
-        if flow.is_break() {
-            break FinishReason::Cancelled;
-        }
-        if result.tokens.len() == options.max_tokens {
-            break FinishReason::Length;
-        }
-        if session.held.len() == context_len {
-            break FinishReason::Context;
-        }
-        logits = session.append(decoder, seq, &[token], &[0])?;
     };
-    let rest = stream.finish();
-    if !rest.is_empty() {
-        // The generation is over, so a break has nothing left to stop.
-        let _ = on_piece(Piece::Rest(rest));
-    }
-    result.text = stream.into_text();
-    if let Some(first) = first_token {
-        result.time_to_first_token = Some(first - start);
-        result.decode = first.elapsed();
-    }
-    Ok(result)
+    Ok(writer.finish(reason, on_piece))
+}
+
+/// Where the pass over a prompt that starts at its token `done` ends. A prompt's passes depend on its own length only.
+fn chunk_end(prompt_tokens: usize, done: usize, options: &GenerateOptions) -> usize {
+    prompt_tokens.min(done + options.prefill_chunk.max(1))
 }

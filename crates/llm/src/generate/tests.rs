@@ -27,8 +27,8 @@ impl Scripted {
     }
 }
 
-const EOS: u32 = 256;
-const VOCAB: usize = 257;
+pub(super) const EOS: u32 = 256;
+pub(super) const VOCAB: usize = 257;
 
 impl Decoder for Scripted {
     fn vocab_size(&self) -> usize {
@@ -88,7 +88,7 @@ impl Decoder for Scripted {
 }
 
 /// One token a byte, and EOS.
-struct Bytes;
+pub(super) struct Bytes;
 
 impl TextCodec for Bytes {
     fn encode(&self, text: &str, _: bool, _: bool) -> Result<Vec<u32>, String> {

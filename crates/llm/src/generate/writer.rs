@@ -1,0 +1,129 @@
+//! One generation under way, apart from its cache: chooses tokens, turns them into text, and knows when to end.
+//!
+//! `generate` drives one, `batch` many; that both give the same text follows from both using this.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::stream::TextStream;
+use super::{FinishReason, GenerateError, GenerateOptions, Generation, Piece, Sampler};
+use crate::decoder::TextCodec;
+
+/// What a generation needs next.
+pub(super) enum Step {
+    /// Run this token and come back with the logits after it.
+    Run(u32),
+    /// It has ended.
+    End(FinishReason),
+}
+
+/// The state of one generation.
+pub(super) struct Writer<'a> {
+    options: &'a GenerateOptions,
+    sampler: Sampler,
+    stream: TextStream<'a>,
+    /// Prompt and what was chosen.
+    history: Vec<u32>,
+    prompt_tokens: usize,
+    reused_tokens: usize,
+    start: Instant,
+    prefill: Duration,
+    first_token: Option<Instant>,
+}
+
+impl<'a> Writer<'a> {
+    /// Before the prompt is run; `reused_tokens` of it are in the cache.
+    pub(super) fn new(
+        prompt: &[u32],
+        options: &'a GenerateOptions,
+        start: Instant,
+        reused_tokens: usize,
+    ) -> Self {
+        Self {
+            options,
+            sampler: Sampler::new(options.sampler),
+            stream: TextStream::new(&options.stop),
+            history: prompt.to_vec(),
+            prompt_tokens: prompt.len(),
+            reused_tokens,
+            start,
+            prefill: Duration::ZERO,
+            first_token: None,
+        }
+    }
+
+    /// A pass over the prompt has just ended.
+    pub(super) fn prefilled(&mut self) {
+        self.prefill = self.start.elapsed();
+    }
+
+    /// Chooses the token after `logits`, shape (vocab_size), which follow everything chosen so far.
+    pub(super) fn step(
+        &mut self,
+        codec: &dyn TextCodec,
+        context_len: usize,
+        logits: &[f32],
+        on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> Result<Step, GenerateError> {
+        if self.is_full() {
+            return Ok(Step::End(FinishReason::Length));
+        }
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return Err(GenerateError::NotANumber {
+                position: self.history.len(),
+            });
+        }
+        let token = self.sampler.pick(logits, &self.history);
+        self.first_token.get_or_insert_with(Instant::now);
+        self.history.push(token);
+        if !self.options.ignore_eos && codec.eos_tokens().contains(&token) {
+            // The generation ends here either way.
+            let _ = on_piece(Piece::Text { token, text: "" });
+            return Ok(Step::End(FinishReason::Stop));
+        }
+        let stopped = self.stream.push(&codec.token_bytes(token));
+        let text = self.stream.take();
+        let flow = on_piece(Piece::Text { token, text });
+        Ok(if stopped {
+            Step::End(FinishReason::Stop)
+        } else if flow.is_break() {
+            Step::End(FinishReason::Cancelled)
+        } else if self.is_full() {
+            Step::End(FinishReason::Length)
+        } else if self.history.len() > context_len {
+            // All but the last token are in the cache, and that one has no room.
+            Step::End(FinishReason::Context)
+        } else {
+            Step::Run(token)
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.history.len() - self.prompt_tokens >= self.options.max_tokens
+    }
+
+    /// The result; hands out the text held back until now.
+    pub(super) fn finish(
+        mut self,
+        finish_reason: FinishReason,
+        on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> Generation {
+        let rest = self.stream.finish();
+        if !rest.is_empty() {
+            // The generation is over, so a break has nothing left to stop.
+            let _ = on_piece(Piece::Rest(rest));
+        }
+        Generation {
+            tokens: self.history.split_off(self.prompt_tokens),
+            text: self.stream.into_text(),
+            finish_reason,
+            prompt_tokens: self.prompt_tokens,
+            reused_tokens: self.reused_tokens,
+            time_to_first_token: self.first_token.map(|first| first - self.start),
+            prefill: self.prefill,
+            decode: self
+                .first_token
+                .map_or(Duration::ZERO, |first| first.elapsed()),
+        }
+    }
+}
