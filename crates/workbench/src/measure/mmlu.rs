@@ -1,7 +1,6 @@
 //! MMLU: answers are stored as they come, so that an interrupted run goes on where it stopped.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,6 +8,7 @@ use billion_eval::tasks::mmlu;
 use serde::Serialize;
 use serde_json::json;
 
+use super::samples::{check_writable, write_samples};
 use super::{Bench, Details, Place, shell};
 use crate::api::ApiError;
 use crate::cancel::Cancel;
@@ -157,7 +157,8 @@ impl Workbench {
         );
         self.store.finish_run(id, report.shots, &report)?;
         if let Some(path) = &request.samples {
-            write_samples(path, &self.store.samples(id)?)?;
+            let samples = self.store.samples(id)?;
+            write_samples(path, samples.iter().map(SampleLine::of))?;
         }
         Ok(report)
     }
@@ -262,60 +263,14 @@ struct SampleLine<'a> {
     gold: char,
 }
 
-/// Where samples lie until they are complete: beside their place; a pipe or a device takes them as they come.
-fn partial(path: &Path) -> PathBuf {
-    if path.exists() && !path.is_file() {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
-/// Finds out before hours of work, not after them, that samples cannot be written.
-fn check_writable(path: &Path) -> Result<(), ApiError> {
-    let partial = partial(path);
-    if partial == path && !path.is_dir() {
-        return Ok(());
-    }
-    std::fs::File::create(&partial)
-        .and_then(|_| std::fs::remove_file(&partial))
-        .map_err(|error| unwritten(path, &error))
-}
-
-fn unwritten(path: &Path, error: &std::io::Error) -> ApiError {
-    ApiError::failed(format!(
-        "the samples cannot be written to {}: {error}; choose another --samples FILE",
-        path.display()
-    ))
-}
-
-/// Writes a line a question. A file is written beside its place and moved there, so that the file is whole or not there.
-fn write_samples(path: &Path, samples: &[mmlu::Sample]) -> Result<(), ApiError> {
-    let fail = |error: std::io::Error| {
-        let ApiError { code, message } = unwritten(path, &error);
-        ApiError {
-            code,
-            message: format!("{message}; the run itself is stored, see billion results list"),
-        }
-    };
-    let partial = partial(path);
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&partial).map_err(fail)?);
-    for sample in samples {
-        let line = SampleLine {
+impl<'a> SampleLine<'a> {
+    fn of(sample: &'a mmlu::Sample) -> Self {
+        Self {
             subject: &sample.subject,
             index: sample.index,
             ll: sample.ll,
             pred: sample.pred,
             gold: sample.gold,
-        };
-        serde_json::to_writer(&mut file, &line).map_err(|error| fail(error.into()))?;
-        file.write_all(b"\n").map_err(fail)?;
+        }
     }
-    file.flush().map_err(fail)?;
-    drop(file);
-    if partial == path {
-        return Ok(());
-    }
-    std::fs::rename(&partial, path).map_err(fail)
 }

@@ -6,6 +6,7 @@
 mod meters;
 mod mmlu;
 mod perplexity;
+mod samples;
 mod scorecard;
 
 use std::path::{Path, PathBuf};
