@@ -70,7 +70,7 @@ describe("earlier scorecards", () => {
   it("can be shown again, and lead to their runs", async () => {
     const ipc = new FakeIpc();
     ipc.cards.push(
-      { id: 1, createdAt: 100, request: { models: ["starter"], size: "quick" }, stages: 3 },
+      { id: 1, createdAt: 100, request: { models: ["starter"], size: "quick" }, stages: 4 },
       { id: 2, createdAt: 200, request: { models: ["pythia-1b"], size: "full" }, stages: 1 },
     );
     await openOn(ipc);

@@ -1,6 +1,7 @@
-// Linear scales with round ticks. Only arithmetic; drawing is in the components.
+// Scales with round ticks, even and logarithmic. Only arithmetic; drawing is beside it.
 
 export interface Scale {
+  type: "linear" | "log";
   min: number;
   max: number;
   ticks: number[];
@@ -38,7 +39,28 @@ export function linear(values: number[], floor: number | null, from: number, to:
     // Never -0, which would be read out as such.
     ticks.push(n === 0 ? 0 : n * step);
   }
-  return { min, max, ticks, at: (value) => from + ((value - min) / (max - min)) * (to - from) };
+  return { type: "linear", min, max, ticks, at: (value) => from + ((value - min) / (max - min)) * (to - from) };
+}
+
+/** A scale of equal ratios that holds all positive values, with ticks at 1, 2 and 5 times powers of ten, or fewer. */
+export function logarithmic(values: number[], from: number, to: number, wanted = 6): Scale {
+  const known = values.filter((value) => Number.isFinite(value) && value > 0);
+  const [low, high] = known.length === 0 ? [1, 10] : [Math.min(...known), Math.max(...known)];
+  const tenths = (leads: number[]): number[] => {
+    const all: number[] = [];
+    for (let power = Math.floor(Math.log10(low)) - 1; power <= Math.ceil(Math.log10(high)) + 1; power += 1) {
+      for (const lead of leads) all.push(Number(`${lead}e${power}`));
+    }
+    return all;
+  };
+  const ends = tenths([1, 2, 5]);
+  const min = Math.max(...ends.filter((end) => end <= low));
+  const max = Math.min(...ends.filter((end) => end >= high && end > min));
+  const within = (leads: number[]): number[] => tenths(leads).filter((tick) => tick >= min && tick <= max);
+  const fine = within([1, 2, 5]);
+  const ticks = fine.length <= wanted + 2 ? fine : within([1]).length >= 2 ? within([1]) : fine;
+  const span = Math.log(max / min);
+  return { type: "log", min, max, ticks, at: (value) => from + (Math.log(value / min) / span) * (to - from) };
 }
 
 /** Decimals that tell neighbouring ticks apart. */

@@ -2,6 +2,7 @@
 // `npm run fake` in a browser; the production build does not contain it.
 import {
   FAKE_REPLY,
+  STAGES,
   fakeAbout,
   fakeDetails,
   fakeModels,
@@ -247,7 +248,7 @@ export class FakeIpc implements Ipc {
       state: this.jobs.some((other) => other.state === "running") ? "queued" : "running",
       step: "",
       done: 0,
-      total: request.models.length * 3,
+      total: request.models.length * STAGES.length,
       eta_s: null,
       rate: null,
       pausable: true,
@@ -264,17 +265,17 @@ export class FakeIpc implements Ipc {
   async #work(id: number, card: StoredCard): Promise<void> {
     while (this.jobs.some((job) => job.id !== id && job.state === "running")) await this.#pause();
     if (this.jobs.find((job) => job.id === id)?.state === "queued") this.#change(id, { state: "running" });
-    const steps = ["MMLU", "speed", "memory"];
-    while (card.stages < card.request.models.length * 3) {
-      const model = this.#model(card.request.models[Math.floor(card.stages / 3)] ?? "");
-      const left = card.request.models.length * 3 - card.stages;
-      this.#change(id, { step: `${steps[card.stages % 3]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % 3 === 0 ? { per_s: 4.76, unit: "questions" } : null });
+    const steps = ["MMLU", "HumanEval", "speed", "memory"];
+    while (card.stages < card.request.models.length * STAGES.length) {
+      const model = this.#model(card.request.models[Math.floor(card.stages / STAGES.length)] ?? "");
+      const left = card.request.models.length * STAGES.length - card.stages;
+      this.#change(id, { step: `${steps[card.stages % STAGES.length]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % STAGES.length === 0 ? { per_s: 4.76, unit: "questions" } : null });
       for (let beat = 0; beat < 12; beat += 1) {
         await this.#pause();
         if (this.jobs.find((job) => job.id === id)?.state !== "running") return;
       }
       this.runs.unshift(
-        fakeRun(card.id * 100 + card.stages, steps[card.stages % 3]?.toLowerCase() ?? "", model, this.#now(), card.id),
+        fakeRun(card.id * 100 + card.stages, steps[card.stages % STAGES.length]?.toLowerCase() ?? "", model, this.#now(), card.id),
       );
       card.stages += 1;
     }
@@ -325,7 +326,7 @@ export class FakeIpc implements Ipc {
         created_at: card.createdAt,
         size: card.request.size,
         models: card.request.models,
-        complete: card.stages >= card.request.models.length * 3,
+        complete: card.stages >= card.request.models.length * STAGES.length,
       }))
       .sort((a, b) => b.created_at - a.created_at || b.id - a.id);
   }
@@ -456,14 +457,14 @@ export class FakeIpc implements Ipc {
       const made = { id: this.#nextId++, createdAt: now - age, request, stages };
       this.cards.push(made);
       for (let at = 0; at < stages; at += 1) {
-        const task = ["mmlu", "speed", "memory"][at % 3] ?? "mmlu";
-        const model = this.#model(request.models[Math.floor(at / 3)] ?? "");
+        const task = STAGES[at % STAGES.length] ?? "mmlu";
+        const model = this.#model(request.models[Math.floor(at / STAGES.length)] ?? "");
         this.runs.push(fakeRun(made.id * 100 + at, task, model, now - age + at * 60, made.id));
       }
       return made;
     };
-    card({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b"], size: "standard" }, 3600, 12);
-    card({ models: ["starter"], size: "quick" }, 86_400, 3);
+    card({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b"], size: "standard" }, 3600, 16);
+    card({ models: ["starter"], size: "quick" }, 86_400, 4);
     const broken = card({ models: ["tinyllama-1.1b-chat"], size: "full" }, 200_000, 1);
     this.jobs = [
       {

@@ -1,12 +1,14 @@
 // Invented models, scorecards and runs for component tests and for the browser. Never part of a production build, and
 // no figure here was measured.
+import { fakeCharts } from "./fakeCharts";
 import type {
   About,
   AnsweredQuestion,
-  ChartData,
+  Badge,
   Figure,
   ModelDetails,
   ModelEntry,
+  ReferenceScore,
   RunDetails,
   Scorecard,
   ScorecardRow,
@@ -110,19 +112,43 @@ function figure(value: number, lo: number | null, hi: number | null, unit: strin
   return { value, lo, hi, unit, how, run };
 }
 
-const BASE: Record<string, { mmlu: number; prefill: number; decode: number; memory: number; weights: number }> = {
-  starter: { mmlu: 0.31, prefill: 812, decode: 152.4, memory: 231e6, weights: 98.3e6 },
-  "tinyllama-1.1b-chat": { mmlu: 0.26, prefill: 140, decode: 53.7, memory: 902e6, weights: 637e6 },
-  "llama-3.2-1b": { mmlu: 0.45, prefill: 114, decode: 31.2, memory: 1.71e9, weights: 1.32e9 },
-  "pythia-1b": { mmlu: 0.25, prefill: 98, decode: 17.8, memory: 2.31e9, weights: 2.02e9 },
+const BASE: Record<string, { mmlu: number; code: number; joules: number; prefill: number; decode: number; memory: number; weights: number }> = {
+  starter: { mmlu: 0.31, code: 0.05, joules: 0.11, prefill: 812, decode: 152.4, memory: 231e6, weights: 98.3e6 },
+  "tinyllama-1.1b-chat": { mmlu: 0.26, code: 0.092, joules: 0.84, prefill: 140, decode: 53.7, memory: 902e6, weights: 637e6 },
+  "llama-3.2-1b": { mmlu: 0.45, code: 0.27, joules: 1.12, prefill: 114, decode: 31.2, memory: 1.71e9, weights: 1.32e9 },
+  "pythia-1b": { mmlu: 0.25, code: 0.018, joules: 1.9, prefill: 98, decode: 17.8, memory: 2.31e9, weights: 2.02e9 },
 };
 
-/** `stage`: how many of the steps of a row are done (0 to 3); rows after `rows` have none. */
+/** The steps of a row, in order. */
+export const STAGES = ["mmlu", "humaneval", "speed", "memory"] as const;
+
+const REFERENCES: Record<string, ReferenceScore[]> = {
+  "tinyllama-1.1b-chat": [
+    { task: "mmlu", value: 0.2592, kind: "published", shots: 5, source: "jzhang38/TinyLlama EVAL.md" },
+    { task: "mmlu", value: 0.253, kind: "claimed", shots: null, source: "the article" },
+    { task: "humaneval", value: 0.0915, kind: "published", shots: 0, source: "jzhang38/TinyLlama EVAL.md" },
+  ],
+  "llama-3.2-1b": [{ task: "mmlu", value: 0.493, kind: "published", shots: 5, source: "Meta model card" }],
+  "pythia-1b": [{ task: "mmlu", value: 0.264, kind: "claimed", shots: null, source: "the article" }],
+};
+
+const BADGES: Record<string, Badge[]> = {
+  "tinyllama-1.1b-chat": [{ task: "mmlu", matches: true, words: "matches published 25.9 % (5-shot, TinyLlama EVAL.md): within ±2.7 points" }],
+  "llama-3.2-1b": [{ task: "mmlu", matches: false, words: "4.3 points below published 49.3 % (5-shot, Meta model card), outside ±2.7 points" }],
+  "pythia-1b": [{ task: "mmlu", matches: null, words: "not comparable with 25.4 % (5-shot, EleutherAI evals): this run is 0-shot" }],
+};
+
+const NO_ENERGY =
+  "energy unavailable: /sys/class/powercap/intel-rapl:0/energy_uj may be read by root only. Give the permission with: sudo chmod a+r /sys/class/powercap/*/energy_uj";
+
+/** `stage`: how many of the steps of a row are done (0 to 4). */
 export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, firstRun: number): ScorecardRow {
-  const base = BASE[model.id] ?? { mmlu: 0.27, prefill: 100, decode: 40, memory: 1e9, weights: 6e8 };
+  const base = BASE[model.id] ?? { mmlu: 0.27, code: 0.06, joules: 1, prefill: 100, decode: 40, memory: 1e9, weights: 6e8 };
   const half = { quick: 0.088, standard: 0.027, full: 0.007 }[size];
-  const speed = stage > 1;
-  const memory = stage > 2;
+  const code = stage > 1;
+  const speed = stage > 2;
+  const memory = stage > 3;
+  const passed = { quick: 0.09, standard: 0.04, full: 0.04 }[size];
   return {
     model: model.id,
     name: model.name,
@@ -133,71 +159,32 @@ export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, f
         ? figure(base.mmlu, base.mmlu - half, base.mmlu + half, "accuracy", "0-shot, 100 questions; 95 % Wilson interval.", firstRun)
         : null,
     prefill: speed
-      ? figure(base.prefill, base.prefill * 0.96, base.prefill * 1.02, "tokens/s", "Median of 5 over 512 tokens.", firstRun + 1)
+      ? figure(base.prefill, base.prefill * 0.96, base.prefill * 1.02, "tokens/s", "Median of 5 over 512 tokens.", firstRun + 2)
       : null,
     decode: speed
-      ? figure(base.decode, base.decode * 0.97, base.decode * 1.01, "tokens/s", "Median of 5 over 64 tokens.", firstRun + 1)
+      ? figure(base.decode, base.decode * 0.97, base.decode * 1.01, "tokens/s", "Median of 5 over 64 tokens.", firstRun + 2)
       : null,
-    humaneval: null,
-    energy: null,
-    correct_per_wh: null,
-    references: [],
-    badges: [],
-    ttft: speed ? figure(64 / base.prefill, null, null, "s", "Over a prompt of 64 tokens.", firstRun + 1) : null,
-    load: speed ? figure(base.weights / 2.1e9, null, null, "s", "From the file to ready, warm.", firstRun + 1) : null,
+    humaneval: code
+      ? figure(base.code, Math.max(0, base.code - passed), base.code + passed, "accuracy", "Greedy pass@1, 164 problems; 95 % Wilson interval.", firstRun + 1)
+      : null,
+    energy:
+      memory && model.id !== "pythia-1b"
+        ? figure(base.joules, base.joules * 0.95, base.joules * 1.06, "J/token", "RAPL package energy, idle 11.2 W subtracted.", firstRun + 3)
+        : null,
+    correct_per_wh:
+      memory && model.id !== "pythia-1b"
+        ? figure((base.mmlu * 240) / base.joules, null, null, "per Wh", "MMLU answers per watt-hour, idle subtracted.", firstRun)
+        : null,
+    references: REFERENCES[model.id] ?? [],
+    badges: stage > 0 ? (BADGES[model.id] ?? []) : [],
+    ttft: speed ? figure(64 / base.prefill, null, null, "s", "Over a prompt of 64 tokens.", firstRun + 2) : null,
+    load: speed ? figure(base.weights / 2.1e9, null, null, "s", "From the file to ready, warm.", firstRun + 2) : null,
     peak_memory: memory
-      ? figure(base.memory, null, null, "bytes", "Peak resident memory of the engine process.", firstRun + 2)
+      ? figure(base.memory, null, null, "bytes", "Peak resident memory of the engine process.", firstRun + 3)
       : null,
-    weights_memory: memory ? figure(base.weights, null, null, "bytes", "Weights in memory.", firstRun + 2) : null,
-    notes: memory && model.id === "pythia-1b" ? ["prefill was measured on 256 tokens, since the context is 2,048"] : [],
+    weights_memory: memory ? figure(base.weights, null, null, "bytes", "Weights in memory.", firstRun + 3) : null,
+    notes: memory && model.id === "pythia-1b" ? ["prefill was measured on 256 tokens, since the context is 2,048", NO_ENERGY] : [],
   };
-}
-
-/** As the workbench makes them: in the units of the axes. */
-export function fakeCharts(rows: ScorecardRow[]): ChartData[] {
-  const names = rows.map((row) => row.name);
-  const guessing = { value: 25, label: "guessing" };
-  const scaled = (x: number, found: Figure, scale: number) => ({
-    x,
-    y: found.value * scale,
-    lo: found.lo === null ? null : found.lo * scale,
-    hi: found.hi === null ? null : found.hi * scale,
-    value: null,
-  });
-  const dots = (
-    title: string,
-    label: string,
-    unit: string,
-    pick: (row: ScorecardRow) => Figure | null,
-    scale: number,
-  ): ChartData => ({
-    title,
-    form: "dots",
-    x: { label: "Model", unit: "", categories: names, min: null, log: false, reference: null },
-    y: { label, unit, categories: [], min: 0, log: false, reference: unit === "%" ? guessing : null },
-    value: null,
-    series: rows.flatMap((row, x) => {
-      const found = pick(row);
-      return found === null ? [] : [{ model: row.model, name: row.name, points: [scaled(x, found, scale)], marks: [] }];
-    }),
-  });
-  const quality: ChartData = {
-    title: "Quality against memory: up and left is better",
-    form: "scatter",
-    x: { label: "Peak memory", unit: "GB", categories: [], min: 0, log: false, reference: null },
-    y: { label: "MMLU accuracy", unit: "%", categories: [], min: 0, log: false, reference: guessing },
-    value: null,
-    series: rows.flatMap((row) =>
-      row.mmlu === null || row.peak_memory === null
-        ? []
-        : [{ model: row.model, name: row.name, points: [scaled(row.peak_memory.value / 1e9, row.mmlu, 100)], marks: [] }],
-    ),
-  };
-  return [
-    dots("MMLU accuracy with 95 % intervals", "MMLU accuracy", "%", (row) => row.mmlu, 100),
-    dots("Generation speed: median, slowest and fastest repeat", "Generation", "tokens/s", (row) => row.decode, 1),
-    quality,
-  ].filter((chart) => chart.series.length > 0);
 }
 
 export function fakeVerdicts(rows: ScorecardRow[]): string[] {
@@ -220,8 +207,8 @@ export function fakeScorecard(
   models: ModelEntry[],
   stages: number,
 ): Scorecard {
-  const rows = models.map((model, at) => fakeRow(model, size, Math.max(0, Math.min(3, stages - at * 3)), id * 100 + at * 3));
-  const complete = stages >= models.length * 3;
+  const rows = models.map((model, at) => fakeRow(model, size, Math.max(0, Math.min(STAGES.length, stages - at * STAGES.length)), id * 100 + at * STAGES.length));
+  const complete = stages >= models.length * STAGES.length;
   return {
     id,
     created_at: createdAt,
