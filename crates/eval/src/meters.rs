@@ -1,5 +1,6 @@
-//! The meters: speed and memory of a loaded model, and the load of other programs meanwhile.
+//! The meters: speed, memory and energy of a loaded model, and the load of other programs meanwhile.
 
+pub mod energy;
 pub mod load;
 pub mod memory;
 pub mod speed;

@@ -23,6 +23,8 @@ pub struct Rss {
     pub now_bytes: Option<u64>,
     /// Most that was resident since the process began.
     pub peak_bytes: u64,
+    /// Swapped out now; none where the system does not say.
+    pub swapped_bytes: Option<u64>,
 }
 
 impl Rss {
@@ -33,6 +35,7 @@ impl Rss {
             Err(_) => peak_by_rusage().map(|peak_bytes| Self {
                 now_bytes: None,
                 peak_bytes,
+                swapped_bytes: None,
             }),
         }
     }
@@ -49,6 +52,7 @@ impl Rss {
         Some(Self {
             now_bytes: Some(now),
             peak_bytes: field("VmHWM:")?.max(now),
+            swapped_bytes: field("VmSwap:"),
         })
     }
 }
@@ -89,6 +93,8 @@ pub struct Outcome {
     pub weights_bytes: u64,
     /// Bytes of the KV cache of `ctx` tokens.
     pub kv_bytes: u64,
+    /// Bytes that each token takes in the KV cache.
+    pub kv_bytes_per_token: u64,
     /// Most that was resident since the process began: loading and a full cache included.
     pub peak_rss_bytes: u64,
     /// Resident with the model loaded, before any token; none where the system does not say.
@@ -125,17 +131,44 @@ pub fn run(
     filled?;
     let after = after.ok_or_else(unreadable)?;
     let weights_bytes = decoder.weights_bytes() as u64;
-    let kv_bytes = (decoder.kv_bytes_per_token() * ctx) as u64;
+    let kv_bytes_per_token = decoder.kv_bytes_per_token() as u64;
+    let kv_bytes = kv_bytes_per_token * ctx as u64;
     Ok(Outcome {
         weights_bytes,
         kv_bytes,
+        kv_bytes_per_token,
         peak_rss_bytes: after.peak_bytes,
         idle_rss_bytes: idle.now_bytes,
         ctx,
-        notes: below_need(after.peak_bytes, weights_bytes + kv_bytes)
-            .into_iter()
-            .collect(),
+        notes: notes(&idle, &after, weights_bytes, kv_bytes),
     })
+}
+
+/// Why the figures should not be trusted: less resident than weights and cache take, or a part swapped out.
+fn notes(idle: &Rss, after: &Rss, weights_bytes: u64, kv_bytes: u64) -> Vec<String> {
+    let full = below_need(after.peak_bytes, weights_bytes + kv_bytes);
+    let at_rest = idle
+        .now_bytes
+        .filter(|&now| full.is_none() && now < weights_bytes)
+        .map(|now| {
+            format!(
+                "after loading, the system reports {:.2} GB resident, less than the {:.2} GB of the weights: part of them was not in memory yet",
+                now as f64 / 1e9,
+                weights_bytes as f64 / 1e9
+            )
+        });
+    let swapped = [idle, after]
+        .iter()
+        .filter_map(|rss| rss.swapped_bytes)
+        .max()
+        .filter(|&bytes| bytes > 0)
+        .map(|bytes| {
+            format!(
+                "{:.2} GB of this process were swapped out and are not in the figures; close other programs and measure again",
+                bytes as f64 / 1e9
+            )
+        });
+    [full, at_rest, swapped].into_iter().flatten().collect()
 }
 
 fn fill(
@@ -175,12 +208,16 @@ mod tests {
     #[test]
     fn parses_the_kernels_text() {
         let status = "Name:\tx\nVmPeak:\t 9999 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        let mut want = Rss {
+            now_bytes: Some(1 << 20),
+            peak_bytes: 2 << 20,
+            swapped_bytes: None,
+        };
+        assert_eq!(Rss::parse(status), Some(want));
+        want.swapped_bytes = Some(3 << 10);
         assert_eq!(
-            Rss::parse(status),
-            Some(Rss {
-                now_bytes: Some(1 << 20),
-                peak_bytes: 2 << 20
-            })
+            Rss::parse(&format!("{status}VmSwap:\t       3 kB\n")),
+            Some(want)
         );
         for bad in [
             "",
@@ -216,6 +253,7 @@ mod tests {
             Some(Rss {
                 now_bytes: Some(reads.get() * 5000),
                 peak_bytes: reads.get() * 6000,
+                swapped_bytes: Some(0),
             })
         };
         let got = run(&mut decoder, Some(600), &read, &mut |_| {
@@ -232,6 +270,7 @@ mod tests {
             (got.weights_bytes, got.kv_bytes, got.ctx),
             (1000, 600 * 64, 600)
         );
+        assert_eq!(got.kv_bytes_per_token, 64);
         assert!(
             got.notes[0].contains("weights and cache alone"),
             "{:?}",
@@ -261,6 +300,18 @@ mod tests {
 
     #[test]
     fn an_impossible_figure_is_told() {
+        let rss = |now: u64, peak_bytes, swapped| Rss {
+            now_bytes: Some(now),
+            peak_bytes,
+            swapped_bytes: Some(swapped),
+        };
+        let of = |idle: &Rss, after: &Rss| notes(idle, after, 2_000_000_000, 300_000_000);
+        let good = rss(2_000_000_000, 2_300_000_000, 0);
+        assert!(of(&good, &good).is_empty());
+        let mapped = of(&rss(500_000_000, 1, 0), &good);
+        assert!(mapped.len() == 1 && mapped[0].contains("0.50 GB resident, less than the 2.00 GB"));
+        let swapped = of(&good, &rss(2_000_000_000, 2_300_000_000, 70_000_000));
+        assert!(swapped.len() == 1 && swapped[0].contains("0.07 GB of this process were swapped"));
         assert_eq!(below_need(2_200_000_000, 2_200_000_000), None);
         let says = below_need(500_000_000, 2_200_000_000).expect("impossible");
         assert!(

@@ -2,15 +2,20 @@
 //!
 //! Tokens are pseudo-random and generation does not sample, so the figures are the model's own. Each repeat starts from an
 //! empty cache, or from one that holds `depth` tokens. What is timed is stated on each field of `Outcome`.
+//!
+//! A run is refused (`Error::Implausible`) if in any repeat the clock stood still or went backwards, the machine was
+//! suspended, or the weights were read or multiplied faster than any machine can (`MOST_WEIGHT_BYTES_PER_S`,
+//! `MOST_OPERATIONS_PER_S`). A repeat that merely lies far from the others stays, and is named.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use billion_llm::decoder::{Decoder, Logits, Run, SeqId};
 use billion_llm::generate::greedy;
 use serde::{Deserialize, Serialize};
 
 use super::load::{CpuTimes, DISTURBED_CORES};
-use crate::clock::Clock;
+use crate::clock::{Clock, suspended_between};
 use crate::stats::Summary;
 use crate::{Error, Event};
 
@@ -19,6 +24,14 @@ const PASS_TOKENS: usize = 512;
 
 /// Untimed tokens generated before the first repeat.
 const WARM_UP_TOKENS: usize = 4;
+
+/// Each pass reads every weight once (those of the embedding aside), and nothing reads faster than this: 2.5 times the
+/// memory of the fastest accelerators (8 TB/s, HBM3e), which is room for the caches of a processor with a tiny model.
+const MOST_WEIGHT_BYTES_PER_S: f64 = 20e12;
+
+/// Each token of a prompt takes two operations a weight, and a weight has at most four bytes. The fastest accelerators
+/// reach 4.5e15 dense eight-bit operations a second.
+const MOST_OPERATIONS_PER_S: f64 = 10e15;
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +66,8 @@ pub struct Instruments<'a> {
     pub clock: &'a dyn Clock,
     /// Tells how busy the machine is: `CpuTimes::read`.
     pub cpu_times: &'a dyn Fn() -> Option<CpuTimes>,
+    /// Tells whether the machine slept: `clock::time_suspended`.
+    pub suspended: &'a dyn Fn() -> Option<Duration>,
 }
 
 /// One repeat.
@@ -105,7 +120,7 @@ pub fn run(
         options,
         bases: Vec::new(),
     };
-    let result = bench.measure(instruments.cpu_times, on_event);
+    let result = bench.measure(instruments, on_event);
     for seq in std::mem::take(&mut bench.bases) {
         bench.decoder.close(seq);
     }
@@ -159,9 +174,14 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn measure(
         &mut self,
-        cpu_times: &dyn Fn() -> Option<CpuTimes>,
+        instruments: &Instruments<'_>,
         on_event: &mut dyn FnMut(Event<Repeat>) -> ControlFlow<()>,
     ) -> Result<Outcome, Error> {
+        let Instruments {
+            cpu_times,
+            suspended,
+            ..
+        } = instruments;
         let options = self.options;
         let start = self.clock.now();
         if options.depth > 0 {
@@ -185,11 +205,19 @@ impl Bench<'_> {
         let before = cpu_times();
         let mut repeats = Vec::with_capacity(options.repeat);
         for done in 1..=options.repeat {
+            let awake = suspended();
             let (prefill_s, mut ttft_s) = self.prefill_time(options.batch)?;
             if options.batch > 1 || options.depth > 0 {
                 ttft_s = self.single_ttft()?;
             }
             let decode_s = self.decode_time(options.generate)?;
+            if let Some(slept) = suspended_between(awake, suspended()) {
+                return Err(Error::Implausible(format!(
+                    "the machine was suspended for {:.0} s during repeat {done}; measure again while it stays awake",
+                    slept.as_secs_f64()
+                )));
+            }
+            self.possible(prefill_s, decode_s)?;
             let sample = Repeat {
                 prefill_tokens_per_s: rate("prefill", options.batch * options.prompt, prefill_s)?,
                 decode_tokens_per_s: rate("decode", options.batch * options.generate, decode_s)?,
@@ -230,6 +258,33 @@ impl Bench<'_> {
         })
     }
 
+    /// Refuses times in which no machine can read the weights or multiply by them; `rate` refuses those of zero.
+    fn possible(&self, prefill_s: f64, decode_s: f64) -> Result<(), Error> {
+        let Self {
+            options, decoder, ..
+        } = self;
+        let weights = decoder.weights_bytes() as f64;
+        let read = weights * options.generate as f64 / decode_s;
+        if decode_s > 0.0 && read > MOST_WEIGHT_BYTES_PER_S {
+            return Err(Error::Implausible(format!(
+                "the clock says that {} passes over {:.2} GB of weights took {decode_s} s, which is {:.0} TB/s; no memory reads more than {:.0} TB/s, so the time is wrong",
+                options.generate,
+                weights / 1e9,
+                read / 1e12,
+                MOST_WEIGHT_BYTES_PER_S / 1e12
+            )));
+        }
+        let operations = weights / 4.0 * 2.0 * (options.batch * options.prompt) as f64 / prefill_s;
+        if prefill_s > 0.0 && operations > MOST_OPERATIONS_PER_S {
+            return Err(Error::Implausible(format!(
+                "the clock says that {} prompt tokens took {prefill_s} s with {:.2} GB of weights, which is {operations:.1e} operations/s; no machine does more than {MOST_OPERATIONS_PER_S:.0e}, so the time is wrong",
+                options.batch * options.prompt,
+                weights / 1e9
+            )));
+        }
+        Ok(())
+    }
+
     /// Time of reading `batch` prompts together, and of that plus choosing the first token.
     fn prefill_time(&mut self, batch: usize) -> Result<(f64, f64), Error> {
         let prompts: Vec<Vec<u32>> = (0..batch)
@@ -245,10 +300,7 @@ impl Bench<'_> {
         self.close(&seqs);
         let finished = finished.unwrap_or(read);
         finite(&result?, "a prompt of random tokens")?;
-        Ok((
-            read.saturating_sub(begin).as_secs_f64(),
-            finished.saturating_sub(begin).as_secs_f64(),
-        ))
+        Ok((elapsed(begin, read)?, elapsed(begin, finished)?))
     }
 
     /// Time to the first token of a single sequence from an empty cache.
@@ -285,7 +337,7 @@ impl Bench<'_> {
         let end = self.clock.now();
         self.close(&seqs);
         finite(&last?, "random tokens")?;
-        Ok(end.saturating_sub(begin).as_secs_f64())
+        elapsed(begin, end)
     }
 
     /// Appends a text to each sequence, pass by pass, and gives the logits after the last token of each.
@@ -349,6 +401,17 @@ fn finite(logits: &Logits, what: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Seconds between two readings of the clock.
+fn elapsed(begin: Duration, end: Duration) -> Result<f64, Error> {
+    let time = end.checked_sub(begin).ok_or_else(|| {
+        Error::Implausible(format!(
+            "the clock went backwards by {:.3} s; measure again",
+            begin.saturating_sub(end).as_secs_f64()
+        ))
+    })?;
+    Ok(time.as_secs_f64())
+}
+
 /// Tokens a second; a time that is not above zero is refused.
 fn rate(what: &str, tokens: usize, seconds: f64) -> Result<f64, Error> {
     if seconds.is_finite() && seconds > 0.0 {
@@ -404,6 +467,7 @@ mod tests {
         let instruments = Instruments {
             clock: &clock,
             cpu_times: &|| None,
+            suspended: &|| None,
         };
         run(decoder, options, &instruments, &mut |_| {
             ControlFlow::Continue(())
@@ -488,6 +552,63 @@ mod tests {
     }
 
     #[test]
+    fn times_that_no_machine_reaches_and_suspensions_are_refused() {
+        // 1,000 bytes in a nanosecond are 1 TB/s; the fake's clock counts microseconds.
+        let bench = |decode_s: f64, prefill_s: f64| {
+            Bench {
+                decoder: &mut decoder(2000),
+                clock: &crate::fakes::FakeClock::default(),
+                options: &SpeedOptions {
+                    prompt: 1000,
+                    generate: 100,
+                    ..SpeedOptions::default()
+                },
+                bases: Vec::new(),
+            }
+            .possible(prefill_s, decode_s)
+            .map_err(|error| error.to_string())
+        };
+        assert_eq!(bench(6e-9, 1.0), Ok(()));
+        let says = bench(4e-9, 1.0).expect_err("too fast");
+        assert!(
+            says.contains("25 TB/s") && says.contains("20 TB/s"),
+            "{says}"
+        );
+        assert_eq!(bench(1.0, 6e-11), Ok(()));
+        let says = bench(1.0, 4e-11).expect_err("too fast");
+        assert!(says.contains("1.2e16 operations/s"), "{says}");
+        let says = elapsed(Duration::from_secs(3), Duration::from_secs(1)).expect_err("backwards");
+        assert!(says.to_string().contains("backwards by 2.000 s"), "{says}");
+
+        let mut fake = decoder(2000);
+        let clock = fake.clock.clone();
+        let slept = std::cell::Cell::new(0);
+        let instruments = Instruments {
+            clock: &clock,
+            cpu_times: &|| None,
+            suspended: &|| {
+                slept.set(slept.get() + 1);
+                // Between the fourth reading and the third: in the second repeat.
+                Some(Duration::from_secs(if slept.get() >= 4 { 70 } else { 10 }))
+            },
+        };
+        let error = run(
+            &mut fake,
+            &SpeedOptions::default(),
+            &instruments,
+            &mut |_| ControlFlow::Continue(()),
+        )
+        .expect_err("suspended");
+        assert!(
+            error
+                .to_string()
+                .contains("suspended for 60 s during repeat 2"),
+            "{error}"
+        );
+        assert!(fake.seqs.is_empty());
+    }
+
+    #[test]
     fn competing_load_and_outliers_are_told_and_a_break_cancels() {
         let mut fake = decoder(2000);
         let clock = fake.clock.clone();
@@ -504,6 +625,7 @@ mod tests {
         let instruments = Instruments {
             clock: &clock,
             cpu_times: &cpu_times,
+            suspended: &|| None,
         };
         let options = SpeedOptions::default();
         let mut repeats = 0;

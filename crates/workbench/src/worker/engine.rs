@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use billion_eval::clock::SystemClock;
+use billion_eval::clock::{SystemClock, time_suspended};
 use billion_eval::meters::load::CpuTimes;
 use billion_eval::meters::{memory, speed};
 use billion_eval::tasks::{mmlu, perplexity};
@@ -364,6 +364,7 @@ impl Model {
         let instruments = speed::Instruments {
             clock: &SystemClock::default(),
             cpu_times: &CpuTimes::read,
+            suspended: &time_suspended,
         };
         let outcome = speed::run(
             self.loaded.decoder.as_mut(),
