@@ -8,8 +8,8 @@ mod summary;
 
 pub use paired::{Comparison, PairedVerdict, compare_paired};
 pub use proportion::{
-    Stratum, expected_half_width, mean_stderr, pass_at_k, pooled_stderr, stratified_wilson95,
-    wilson95,
+    Stratum, clustered_wilson95, expected_half_width, mean_pass_at_k, mean_stderr, pass_at_k,
+    pooled_stderr, stratified_wilson95, wilson95,
 };
 pub use summary::Summary;
 

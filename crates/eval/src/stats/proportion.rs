@@ -68,6 +68,35 @@ pub fn stratified_wilson95(strata: &[Stratum]) -> [f64; 2] {
     wilson(p, p * (1.0 - p) / variance * shrink * shrink)
 }
 
+/// 95 % interval of the mean rate of clusters that count alike, drawn from a population of such: HumanEval problems, each
+/// with as many passing samples out of so many. Samples of one problem are alike, so it is the problems that count: more
+/// samples of each narrow the interval only as far as they tell problems' rates more exactly.
+///
+/// Wilson's interval with the effective sample size `p (1 - p) / v`, where `v = s^2 / m` is the variance of the mean of
+/// the `m` clusters' rates (W. G. Cochran, Sampling Techniques, 3rd ed. 1977, section 9.3), reduced by `(z / t)^2` for
+/// `m - 1` degrees of freedom (E. L. Korn and B. I. Graubard 1998, Survey Methodology 24, 193-201). With one sample each
+/// it is plain Wilson; where all rates are equal, plain Wilson of `m`. Clusters of nothing do not count.
+pub fn clustered_wilson95(clusters: &[Stratum]) -> [f64; 2] {
+    let rates: Vec<f64> = clusters
+        .iter()
+        .filter(|c| c.total > 0)
+        .map(|c| c.rate())
+        .collect();
+    let m = rates.len() as f64;
+    if rates.is_empty() {
+        return [0.0, 1.0];
+    }
+    let p = rates.iter().sum::<f64>() / m;
+    let squares: f64 = rates.iter().map(|rate| (rate - p).powi(2)).sum();
+    let single = clusters.iter().all(|c| c.total <= 1);
+    if single || squares < 1e-12 || rates.len() < 2 {
+        return wilson(p, m);
+    }
+    let variance = squares / (m - 1.0) / m;
+    let shrink = Z95 / student_t95(m - 1.0);
+    wilson(p, p * (1.0 - p) / variance * shrink * shrink)
+}
+
 /// Standard error of a rate as lm-evaluation-harness gives it for a subject: sample deviation over `sqrt(n)`.
 /// `None` below two questions.
 pub fn mean_stderr(stratum: Stratum) -> Option<f64> {
@@ -111,6 +140,15 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> Option<f64> {
     }
     let miss: f64 = (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product();
     Some(1.0 - miss)
+}
+
+/// Mean of [`pass_at_k`] over problems: the figure of a run. `None` if there is no problem, or one with fewer than `k`
+/// samples.
+pub fn mean_pass_at_k(problems: &[Stratum], k: usize) -> Option<f64> {
+    let sum = problems.iter().try_fold(0.0, |sum, problem| {
+        Some(sum + pass_at_k(problem.total, problem.correct, k)?)
+    })?;
+    (!problems.is_empty()).then(|| sum / problems.len() as f64)
 }
 
 fn wilson(p: f64, n: f64) -> [f64; 2] {
@@ -307,6 +345,76 @@ mod tests {
             }]),
             None
         );
+    }
+
+    fn clusters(rates: &[(usize, usize)]) -> Vec<Stratum> {
+        rates
+            .iter()
+            .map(|&(correct, total)| Stratum { correct, total })
+            .collect()
+    }
+
+    #[test]
+    fn one_sample_a_problem_is_plain_wilson_and_more_cannot_pretend_to_be_more_problems() {
+        let single = clusters(&[(1, 1), (0, 1), (1, 1), (0, 1), (0, 1), (0, 1)]);
+        assert_eq!(clustered_wilson95(&single), wilson95(2, 6));
+        // Ten samples that all say the same are worth one: six problems, not sixty samples. Only the estimate of the
+        // variance (m - 1) and the t of 5 degrees make it wider.
+        let alike = clusters(&[(10, 10), (0, 10), (10, 10), (0, 10), (0, 10), (0, 10)]);
+        let [lo, hi] = clustered_wilson95(&alike);
+        let [plain_lo, plain_hi] = wilson95(2, 6);
+        assert!(lo < plain_lo && hi > plain_hi && hi - lo < 1.3 * (plain_hi - plain_lo));
+        // Problems of one rate: samples tell it well, and the interval is the one of as many problems at most.
+        assert_eq!(clustered_wilson95(&clusters(&[(5, 10); 8])), wilson95(4, 8));
+        assert_eq!(clustered_wilson95(&clusters(&[(0, 10); 8])), wilson95(0, 8));
+        assert_eq!(clustered_wilson95(&[]), [0.0, 1.0]);
+        assert_eq!(clustered_wilson95(&clusters(&[(0, 0)])), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn clustered_interval_covers_as_often_as_it_says() {
+        // 2000 simulated runs of 40 problems, 5 samples each; problems' rates are uniform, so their mean is 0.5.
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut uniform = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let (mut covered, mut naive) = (0, 0);
+        for _ in 0..2000 {
+            let problems: Vec<Stratum> = (0..40)
+                .map(|_| {
+                    let rate = uniform();
+                    Stratum {
+                        correct: (0..5).filter(|_| uniform() < rate).count(),
+                        total: 5,
+                    }
+                })
+                .collect();
+            let inside = |[lo, hi]: [f64; 2]| usize::from(lo <= 0.5 && 0.5 <= hi);
+            covered += inside(clustered_wilson95(&problems));
+            naive += inside(wilson95(problems.iter().map(|p| p.correct).sum(), 200));
+        }
+        assert!(
+            (1870..=1950).contains(&covered),
+            "covered {covered} of 2000"
+        );
+        assert!(naive < 1800, "samples are not independent: {naive}");
+    }
+
+    #[test]
+    fn a_run_s_pass_at_k_is_the_mean_over_problems() {
+        let problems = clusters(&[(3, 10), (0, 10), (10, 10)]);
+        near(
+            mean_pass_at_k(&problems, 1).expect("in range"),
+            1.3 / 3.0,
+            12,
+        );
+        let five = (1.0 - 21.0 / 252.0 + 1.0) / 3.0;
+        near(mean_pass_at_k(&problems, 5).expect("in range"), five, 12);
+        assert_eq!(mean_pass_at_k(&problems, 11), None);
+        assert_eq!(mean_pass_at_k(&[], 1), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! (`messages`, `add_generation_prompt`, `bos_token`, `eos_token`, `raise_exception`, `strftime_now`, `tojson`).
 //! A model without a template has none here either: nothing is guessed.
 
+mod continuation;
 mod functions;
 mod json;
 #[cfg(test)]
