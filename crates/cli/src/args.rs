@@ -187,6 +187,8 @@ pub enum Bench {
     Speed(Speed),
     /// Memory of the engine process.
     Memory(Memory),
+    /// Joules a token, where this machine tells them.
+    Energy(Energy),
 }
 
 #[derive(Debug, Args)]
@@ -245,6 +247,21 @@ pub struct Memory {
     /// Tokens to fill the cache with [default: 2048, or the model's context].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub struct Energy {
+    /// Model.
+    #[arg(long)]
+    pub model: String,
+    /// Tokens of each text.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub r#gen: Option<u32>,
+    /// Repeats.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
     #[command(flatten)]
     pub engine: Engine,
 }

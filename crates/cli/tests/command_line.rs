@@ -265,6 +265,7 @@ fn speed_memory_and_perplexity_report_what_the_contract_says() {
         numbers(&speed[figure], &["median", "min", "max"]);
     }
     numbers(&speed, &["ttft_s", "load_s", "threads"]);
+    assert!(speed["decode_tokens_per_s"]["outliers"].is_array() && speed["device"] == "cpu");
     assert!(speed["isa"].is_string() && speed["threads"] == 1);
 
     let memory = program.json(&["bench", "memory", "--model", &tiny(), "--ctx", "32"]);
@@ -278,6 +279,12 @@ fn speed_memory_and_perplexity_report_what_the_contract_says() {
         ],
     );
     assert!(memory["peak_rss_bytes"].as_u64() >= memory["weights_bytes"].as_u64());
+    assert_eq!(
+        memory["kv_bytes_per_token"]
+            .as_u64()
+            .map(|bytes| bytes * 32),
+        memory["kv_bytes"].as_u64()
+    );
 
     let want = &expected()["perplexity"];
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/starter/text.txt");
@@ -301,6 +308,65 @@ fn speed_memory_and_perplexity_report_what_the_contract_says() {
         program.json(&["results", "list"]).as_array().map(Vec::len),
         Some(3)
     );
+}
+
+/// With a source all figures are there and stored; without one, the reason and nothing else.
+#[test]
+fn energy_is_measured_or_says_why_not() {
+    let program = Program::new();
+    let args = [
+        "bench",
+        "energy",
+        "--model",
+        &tiny(),
+        "--gen",
+        "16",
+        "--repeat",
+        "1",
+    ];
+    let report = program.json(&args);
+    let object = report.as_object().expect("a document");
+    for key in ["source", "joules_per_token", "idle_watts", "reason"] {
+        assert!(object.contains_key(key), "{key} of {report}");
+    }
+    let stored = program.json(&["results", "list"]);
+    if report["reason"].is_null() {
+        assert!(
+            ["rapl", "nvml", "ioreport", "battery"]
+                .contains(&report["source"].as_str().expect("a source")),
+            "{report}"
+        );
+        numbers(
+            &report,
+            &[
+                "run",
+                "joules_per_token",
+                "gross_joules_per_token",
+                "idle_watts",
+                "load_watts",
+            ],
+        );
+        assert!(number(&report["joules_per_token"]) > 0.0, "{report}");
+        assert_eq!(stored[0]["task"], "energy");
+    } else {
+        for key in [
+            "run",
+            "joules_per_token",
+            "idle_watts",
+            "load_watts",
+            "spread",
+        ] {
+            assert!(report[key].is_null(), "{key} of {report}");
+        }
+        let reason = report["reason"].as_str().expect("words");
+        assert!(reason.contains(": ") && !reason.contains('\n'), "{reason}");
+        assert_eq!(stored.as_array().map(Vec::len), Some(0));
+        let words = program.text(&args);
+        assert!(
+            words.contains("unavailable") && words.contains(reason),
+            "{words}"
+        );
+    }
 }
 
 #[test]

@@ -12,9 +12,10 @@ use crate::api::{ApiError, ErrorCode, Job, JobState, ScorecardRequest, Scorecard
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
 use crate::machine::{self, Awake};
-use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 use crate::requests::{
-    EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
+    SpeedRequest,
 };
 use crate::store::{JobRow, NewJob, Stop, Store};
 
@@ -39,6 +40,7 @@ pub(crate) enum Work {
     Mmlu(MmluRequest),
     Speed(SpeedRequest),
     Memory(MemoryRequest),
+    Energy(EnergyRequest),
     Perplexity(PerplexityRequest),
 }
 
@@ -55,6 +57,7 @@ pub(crate) enum Product {
     Mmlu(Box<MmluReport>),
     Speed(Box<SpeedReport>),
     Memory(MemoryReport),
+    Energy(Box<EnergyReport>),
     Perplexity(PerplexityReport),
 }
 
@@ -312,6 +315,10 @@ impl Workbench {
             Work::Memory(request) => self
                 .measure_memory(id, request, cancel, on_progress)
                 .map(Product::Memory),
+            Work::Energy(request) => self
+                .measure_energy(id, request, cancel, on_progress)
+                .map(Box::new)
+                .map(Product::Energy),
             Work::Perplexity(request) => self
                 .measure_perplexity(id, request, cancel, on_progress)
                 .map(Product::Perplexity),

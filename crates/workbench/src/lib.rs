@@ -23,9 +23,9 @@ mod store;
 mod worker;
 
 pub use facade::{OpenOptions, Workbench};
-pub use reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+pub use reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 pub use requests::{
-    EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
+    EnergyRequest, EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
     ReplyRequest, ReplyStep, SpeedRequest,
 };
 pub use worker::run_engine_worker;

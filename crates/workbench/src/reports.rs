@@ -58,6 +58,9 @@ pub struct Spread {
     pub max: f64,
     /// Every repeat in the order made.
     pub runs: Vec<f64>,
+    /// Which of them (from 0) lie far from the rest; they are kept, a median does not mind them.
+    #[serde(default)]
+    pub outliers: Vec<u32>,
 }
 
 impl From<billion_eval::stats::Summary> for Spread {
@@ -67,6 +70,7 @@ impl From<billion_eval::stats::Summary> for Spread {
             min: summary.min,
             max: summary.max,
             runs: summary.runs,
+            outliers: summary.outliers.into_iter().map(|i| i as u32).collect(),
         }
     }
 }
@@ -86,6 +90,9 @@ pub struct SpeedReport {
     pub ttft_s: f64,
     /// Time to load the model into a fresh process.
     pub load_s: f64,
+    /// Where the model ran.
+    #[serde(default = "cpu")]
+    pub device: String,
     /// Threads used.
     pub threads: u32,
     /// Instruction set of the kernels.
@@ -104,6 +111,11 @@ pub struct SpeedReport {
     pub notes: Vec<String>,
 }
 
+/// Runs stored before there was another device.
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
 /// `bench memory`: of the engine process alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryReport {
@@ -115,6 +127,9 @@ pub struct MemoryReport {
     pub weights_bytes: u64,
     /// Bytes of the KV cache of `ctx` tokens.
     pub kv_bytes: u64,
+    /// Bytes that each token takes in the KV cache.
+    #[serde(default)]
+    pub kv_bytes_per_token: u64,
     /// Most resident memory since the process began, loading and a full cache included.
     pub peak_rss_bytes: u64,
     /// Resident memory after loading, before any token; none where the system does not say.
@@ -123,6 +138,47 @@ pub struct MemoryReport {
     pub ctx: u32,
     /// Why a figure should not be trusted, in words.
     pub notes: Vec<String>,
+}
+
+/// `bench energy`. Either all figures are there, or `reason` says why they are not; then nothing is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnergyReport {
+    /// Number of the stored run; none without figures.
+    pub run: Option<u32>,
+    /// Model id.
+    pub model: String,
+    /// Who counted: "rapl", "nvml", "ioreport" or "battery"; none where nobody does.
+    pub source: Option<String>,
+    /// What was counted, in words: the processor, the graphics board, the whole machine.
+    pub covers: Option<String>,
+    /// Joules by generated token, the idle machine subtracted: median of the repeats.
+    pub joules_per_token: Option<f64>,
+    /// The repeats of `joules_per_token`.
+    pub spread: Option<Spread>,
+    /// Joules by generated token with the idle machine included: median of the repeats.
+    pub gross_joules_per_token: Option<f64>,
+    /// Mean power of the idle machine with the model loaded, before and after.
+    pub idle_watts: Option<f64>,
+    /// Mean power while generating.
+    pub load_watts: Option<f64>,
+    /// Tokens generated in all repeats.
+    pub tokens: u32,
+    /// Time of all repeats.
+    pub seconds: f64,
+    /// Tokens of each text.
+    pub generate: u32,
+    /// Where the model ran.
+    pub device: String,
+    /// Threads used.
+    pub threads: u32,
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// Cores that other programs kept busy meanwhile; none where the system does not say.
+    pub other_cores_busy: Option<f64>,
+    /// Why the figures may be disturbed, in words.
+    pub notes: Vec<String>,
+    /// Why there are no figures, and what to do.
+    pub reason: Option<String>,
 }
 
 /// `perplexity`.

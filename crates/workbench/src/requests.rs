@@ -130,6 +130,31 @@ pub struct MemoryRequest {
     pub engine: EngineOptions,
 }
 
+/// An energy run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnergyRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// Tokens of each text; texts follow each other for as long as the source needs to tell their energy.
+    pub generate: u32,
+    /// Repeats.
+    pub repeat: u32,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+impl Default for EnergyRequest {
+    /// As many tokens and repeats as `bench speed` generates.
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            generate: 128,
+            repeat: 5,
+            engine: EngineOptions::default(),
+        }
+    }
+}
+
 /// A perplexity run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerplexityRequest {

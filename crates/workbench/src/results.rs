@@ -7,7 +7,9 @@ use billion_eval::tasks::mmlu::MmluData;
 use crate::api::{AnsweredQuestion, ApiError, Fact, RunDetails, RunSummary};
 use crate::facade::Workbench;
 use crate::machine::bytes_words;
-use crate::reports::{MemoryReport, MmluPart, MmluReport, PerplexityReport, SpeedReport, Spread};
+use crate::reports::{
+    EnergyReport, MemoryReport, MmluPart, MmluReport, PerplexityReport, SpeedReport, Spread,
+};
 use crate::scorecards::report_of;
 use crate::store::{RunFilter, RunRow};
 use crate::worker::{MmluSample, read_mmlu};
@@ -101,6 +103,13 @@ fn headline(run: &RunRow) -> Result<String, ApiError> {
                 report.ctx
             )
         }
+        "energy" => {
+            let report: EnergyReport = report_of(run)?;
+            report.spread.map_or_else(
+                || "not measured".to_owned(),
+                |spread| format!("{} a token, idle subtracted", joules(&spread)),
+            )
+        }
         _ => {
             let report: PerplexityReport = report_of(run)?;
             format!(
@@ -109,6 +118,47 @@ fn headline(run: &RunRow) -> Result<String, ApiError> {
             )
         }
     })
+}
+
+/// "0.312 J (0.301 to 0.330)".
+fn joules(spread: &Spread) -> String {
+    format!(
+        "{:.3} J ({:.3} to {:.3})",
+        spread.median, spread.min, spread.max
+    )
+}
+
+/// The figures of an energy run. A stored one has them all.
+fn energy_figures(report: &EnergyReport) -> Vec<Fact> {
+    let watts = |watts: f64| format!("{watts:.2} W");
+    let mut figures = Vec::new();
+    if let Some(spread) = &report.spread {
+        figures.push(fact("Energy a token, idle subtracted", joules(spread)));
+    }
+    let single = [
+        (
+            "Energy a token, idle included",
+            report.gross_joules_per_token.map(|j| format!("{j:.3} J")),
+        ),
+        ("Idle", report.idle_watts.map(watts)),
+        ("Generating", report.load_watts.map(watts)),
+        ("Measured at", report.source.clone()),
+        ("It counts", report.covers.clone()),
+        (
+            "Measured over",
+            Some(format!(
+                "{} tokens in {:.1} s",
+                report.tokens, report.seconds
+            )),
+        ),
+    ];
+    figures.extend(
+        single
+            .into_iter()
+            .filter_map(|(label, value)| value.map(|value| fact(label, value))),
+    );
+    figures.extend(report.notes.iter().map(|note| fact("Note", note)));
+    figures
 }
 
 fn rate(value: f64) -> String {
@@ -171,6 +221,7 @@ fn setting_words(key: &str) -> &str {
         "subjects" => "Subjects",
         "executor" => "Executor",
         "device" => "Device",
+        "source" => "Energy measured at",
         "context_len" => "Context in tokens",
         "ctx" => "Tokens in the cache or window",
         "prompt" => "Prompt tokens",
@@ -256,10 +307,12 @@ fn figures(run: &RunRow) -> Result<Vec<Fact>, ApiError> {
                 ),
                 fact("Weights", bytes_words(report.weights_bytes)),
                 fact("KV cache", bytes_words(report.kv_bytes)),
+                fact("KV cache a token", bytes_words(report.kv_bytes_per_token)),
             ];
             figures.extend(report.notes.iter().map(|note| fact("Note", note)));
             figures
         }
+        "energy" => energy_figures(&report_of(run)?),
         _ => {
             let report: PerplexityReport = report_of(run)?;
             vec![

@@ -1,11 +1,12 @@
-//! `bench mmlu`, `bench speed`, `bench memory` and `perplexity`.
+//! `bench mmlu`, `bench speed`, `bench memory`, `bench energy` and `perplexity`.
 
 use billion_workbench::reports::{MmluPart, Spread};
 use billion_workbench::{
-    MemoryRequest, MmluReport, MmluRequest, PerplexityRequest, SpeedRequest, Workbench,
+    EnergyReport, EnergyRequest, MemoryRequest, MmluReport, MmluRequest, PerplexityRequest,
+    SpeedRequest, Workbench,
 };
 
-use crate::args::{Bench, Memory, Mmlu, Perplexity, Speed};
+use crate::args::{Bench, Energy, Memory, Mmlu, Perplexity, Speed};
 use crate::output;
 use crate::progress::Bar;
 
@@ -14,6 +15,7 @@ pub fn run(workbench: &Workbench, command: Bench, json: bool) -> anyhow::Result<
         Bench::Mmlu(args) => mmlu(workbench, args, json),
         Bench::Speed(args) => speed(workbench, args, json),
         Bench::Memory(args) => memory(workbench, args, json),
+        Bench::Energy(args) => energy(workbench, args, json),
     }
 }
 
@@ -154,9 +156,10 @@ fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()>
         (
             "Cache",
             format!(
-                "{} for {} tokens",
+                "{} for {} tokens, {:.1} kB each",
                 output::size(report.kv_bytes),
-                report.ctx
+                report.ctx,
+                report.kv_bytes_per_token as f64 / 1e3
             ),
         ),
         (
@@ -170,6 +173,85 @@ fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()>
     ]);
     notes(&report.notes);
     Ok(())
+}
+
+fn energy(workbench: &Workbench, args: Energy, json: bool) -> anyhow::Result<()> {
+    let usual = EnergyRequest::default();
+    let request = EnergyRequest {
+        engine: args.engine.options(None)?,
+        model: args.model,
+        generate: args.r#gen.unwrap_or(usual.generate),
+        repeat: args.repeat.unwrap_or(usual.repeat),
+    };
+    let bar = Bar::new();
+    let report = workbench.bench_energy(&request, &mut |progress| bar.show(progress))?;
+    drop(bar);
+    if json {
+        return output::json(&report);
+    }
+    show_energy(&report);
+    Ok(())
+}
+
+fn show_energy(report: &EnergyReport) {
+    if let Some(reason) = &report.reason {
+        return output::print(&format!(
+            "Energy of {}: unavailable. {reason}\n",
+            report.model
+        ));
+    }
+    let figure = |value: Option<f64>, unit: &str| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3} {unit}"))
+    };
+    let mut pairs = vec![
+        ("Model", report.model.clone()),
+        (
+            "Joules a token",
+            figure(report.joules_per_token, "J, idle subtracted"),
+        ),
+    ];
+    if let Some(spread) = &report.spread {
+        pairs.push((
+            "Repeats",
+            format!(
+                "{} from {:.3} to {:.3} J",
+                spread.runs.len(),
+                spread.min,
+                spread.max
+            ),
+        ));
+    }
+    pairs.extend([
+        (
+            "Idle included",
+            figure(report.gross_joules_per_token, "J a token"),
+        ),
+        ("Idle machine", figure(report.idle_watts, "W")),
+        ("Generating", figure(report.load_watts, "W")),
+        (
+            "Measured",
+            format!(
+                "{} tokens in {:.1} s, {} threads, {}",
+                report.tokens, report.seconds, report.threads, report.isa
+            ),
+        ),
+        (
+            "Source",
+            report.source.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
+        (
+            "It counts",
+            report.covers.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
+        (
+            "Stored as run",
+            report
+                .run
+                .map_or_else(|| "-".to_owned(), |run| run.to_string()),
+        ),
+    ]);
+    output::pairs(&pairs);
+    notes(&report.notes);
 }
 
 pub fn perplexity(workbench: &Workbench, args: Perplexity, json: bool) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! Speed and memory: both have the machine to themselves.
+//! Speed, memory and energy: each has the machine to itself.
 
 use serde_json::json;
 
@@ -8,12 +8,13 @@ use crate::cancel::Cancel;
 use crate::chat::unexpected;
 use crate::facade::Workbench;
 use crate::progress::Meter;
-use crate::reports::{MemoryReport, SpeedReport};
-use crate::requests::{JobProgress, MemoryRequest, SpeedRequest};
+use crate::reports::{EnergyReport, MemoryReport, SpeedReport, Spread};
+use crate::requests::{EnergyRequest, JobProgress, MemoryRequest, SpeedRequest};
 use crate::worker::{Ask, Event, Outcome};
 
 /// Versions of the tasks; raised when a change makes results incomparable.
 const SPEED_VERSION: &str = "speed 1 (prefill and decode apart, as llama-bench)";
+const ENERGY_VERSION: &str = "energy 1 (generating from an empty cache, idle subtracted)";
 const MEMORY_VERSION: &str = "memory 1 (fresh process, full cache)";
 
 impl Workbench {
@@ -69,6 +70,95 @@ impl Workbench {
         )
     }
 
+    pub(crate) fn measure_energy(
+        &self,
+        job: u32,
+        request: &EnergyRequest,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<EnergyReport, ApiError> {
+        let mut meter = Meter::new(request.repeat + 2, on_progress);
+        let _lease = self
+            .lease
+            .alone("an energy measurement", cancel, &mut |why| {
+                meter.tell(why, 0);
+            })?;
+        let mut bench = self.bench(&request.model, &request.engine, cancel, &mut meter)?;
+        self.energy(
+            &mut bench,
+            Place {
+                job,
+                scorecard: None,
+            },
+            request,
+            cancel,
+            &mut meter,
+        )
+    }
+
+    /// Takes `request.repeat` + 2 units. Without figures nothing is stored, and the report says why.
+    pub(super) fn energy(
+        &self,
+        bench: &mut Bench,
+        place: Place,
+        request: &EnergyRequest,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<EnergyReport, ApiError> {
+        let EnergyRequest {
+            generate, repeat, ..
+        } = *request;
+        let ask = Ask::Energy { generate, repeat };
+        let outcome = bench.worker.request(ask, cancel, &mut |event| {
+            if let Event::Progress { step, done, .. } = event {
+                meter.tell(&format!("energy, {step}"), done);
+            }
+        })?;
+        let Outcome::Energy(found) = outcome else {
+            return Err(unexpected(&outcome));
+        };
+        let spread: Option<Spread> = found.joules_per_token.map(Into::into);
+        let mut report = EnergyReport {
+            run: None,
+            model: bench.model.id.clone(),
+            source: found.source.map(|source| source.name().to_owned()),
+            covers: found.covers,
+            joules_per_token: spread.as_ref().map(|spread| spread.median),
+            spread,
+            gross_joules_per_token: found.gross_joules_per_token.map(|gross| gross.median),
+            idle_watts: found.idle_watts,
+            load_watts: found.load_watts,
+            tokens: found.tokens as u32,
+            seconds: found.seconds,
+            generate,
+            device: bench.engine.device.clone(),
+            threads: bench.loaded.threads,
+            isa: bench.loaded.isa.clone(),
+            other_cores_busy: found.other_cores_busy,
+            notes: found.notes,
+            reason: found.reason,
+        };
+        if report.joules_per_token.is_none() {
+            return Ok(report);
+        }
+        let run = bench.new_run(
+            "energy",
+            ENERGY_VERSION,
+            place,
+            Details {
+                settings: json!({ "gen": generate, "repeat": repeat, "source": report.source }),
+                options: format!("--gen {generate} --repeat {repeat}"),
+                ..Details::default()
+            },
+        );
+        let id = self.store.begin_run(&run)?;
+        self.kept_if_done(id, || {
+            report.run = Some(id);
+            self.store.finish_run(id, 0, &report)?;
+            Ok(report)
+        })
+    }
+
     pub(super) fn memory(
         &self,
         bench: &mut Bench,
@@ -109,6 +199,7 @@ impl Workbench {
                 model: bench.model.id.clone(),
                 weights_bytes: found.weights_bytes,
                 kv_bytes: found.kv_bytes,
+                kv_bytes_per_token: found.kv_bytes_per_token,
                 peak_rss_bytes: found.peak_rss_bytes,
                 idle_rss_bytes: found.idle_rss_bytes,
                 ctx: found.ctx as u32,
@@ -164,6 +255,7 @@ impl Workbench {
                 decode_tokens_per_s: found.decode_tokens_per_s.into(),
                 ttft_s: found.ttft_s.median,
                 load_s: bench.loaded.load_s,
+                device: bench.engine.device.clone(),
                 threads: bench.loaded.threads,
                 isa: bench.loaded.isa.clone(),
                 prompt,

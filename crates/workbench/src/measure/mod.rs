@@ -20,9 +20,9 @@ use crate::jobs::{Product, Work};
 use crate::machine;
 use crate::models::Model;
 use crate::progress::Meter;
-use crate::reports::{MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 use crate::requests::{
-    EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
 };
 use crate::store::NewRun;
 use crate::worker::{self, LoadedModel, Worker};
@@ -107,6 +107,28 @@ impl Workbench {
         };
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Memory(report) => Ok(report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Measures joules a token and stores the run; where nothing tells them, the report says why and nothing is stored.
+    pub fn bench_energy(
+        &self,
+        request: &EnergyRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<EnergyReport, ApiError> {
+        let work = || {
+            let (model, name) = self.named(&request.model)?;
+            Ok((
+                format!("Energy of {name}"),
+                Work::Energy(EnergyRequest {
+                    model,
+                    ..request.clone()
+                }),
+            ))
+        };
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::Energy(report) => Ok(*report),
             _ => Err(other_product()),
         }
     }

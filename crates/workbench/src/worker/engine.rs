@@ -5,7 +5,7 @@ use std::path::Path;
 
 use billion_eval::clock::{SystemClock, time_suspended};
 use billion_eval::meters::load::CpuTimes;
-use billion_eval::meters::{memory, speed};
+use billion_eval::meters::{energy, memory, speed};
 use billion_eval::tasks::{mmlu, perplexity};
 use billion_eval::{Event, UnderTest};
 use billion_llm::chat_template::Message as Said;
@@ -30,6 +30,8 @@ pub(super) struct Engine {
 
 struct Model {
     loaded: Loaded,
+    /// Where it runs, as asked for.
+    device: String,
     /// Why its chat template cannot be used; measurements do not need it.
     template_problem: Option<String>,
     /// Chats and their caches, the last used at the end.
@@ -129,6 +131,14 @@ impl Engine {
                 },
             ),
             Ask::Memory { ctx } => self.loaded()?.memory(work, ctx),
+            Ask::Energy { generate, repeat } => self.loaded()?.energy(
+                work,
+                &energy::EnergyOptions {
+                    generate: generate as usize,
+                    repeat: repeat as usize,
+                    ..energy::EnergyOptions::default()
+                },
+            ),
             Ask::Cancel { .. } => Err(failed("a cancel is no work")),
         }
     }
@@ -166,6 +176,7 @@ impl Model {
         let loaded = load::load(&files, &options).map_err(failed)?;
         Ok(Self {
             loaded,
+            device: engine.device.clone(),
             template_problem,
             sessions: Vec::new(),
             clock: SystemClock::default(),
@@ -385,6 +396,32 @@ impl Model {
             &mut |event| work.step(event),
         );
         Ok(Outcome::Memory(outcome.map_err(measured)?))
+    }
+
+    fn energy(
+        &mut self,
+        work: Work<'_>,
+        options: &energy::EnergyOptions,
+    ) -> Result<Outcome, ApiError> {
+        self.forget_sessions();
+        let wanted = energy::Wanted::of_device(&self.device);
+        let instruments = energy::Instruments {
+            clock: &SystemClock::default(),
+            sleep: &std::thread::sleep,
+            open: &|| energy::open(&wanted),
+            cpu_times: &CpuTimes::read,
+            suspended: &time_suspended,
+        };
+        let outcome = energy::run(
+            self.loaded.decoder.as_mut(),
+            options,
+            &instruments,
+            &mut |event| match event {
+                Event::Step { what, done, total } => work.progress(&what, done, total),
+                Event::Answered { done, total, .. } => work.progress("generating", done, total),
+            },
+        );
+        Ok(Outcome::Energy(Box::new(outcome.map_err(measured)?)))
     }
 
     /// The model as measurements see it, with no chat in its cache.

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use billion_eval::meters::{memory, speed};
+use billion_eval::meters::{energy, memory, speed};
 use billion_eval::tasks::{mmlu, perplexity};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,13 @@ pub enum Ask {
     Memory {
         /// Tokens; none is 2,048, or the model's context where that is shorter.
         ctx: Option<u32>,
+    },
+    /// Counts the joules of generating, with the idle machine subtracted.
+    Energy {
+        /// Tokens of each text.
+        generate: u32,
+        /// Repeats.
+        repeat: u32,
     },
     /// Ends the named request as soon as possible. Has no messages of its own.
     Cancel {
@@ -174,6 +181,8 @@ pub enum Outcome {
     Speed(Box<speed::Outcome>),
     /// Of `Memory`.
     Memory(memory::Outcome),
+    /// Of `Energy`, also where no source tells it.
+    Energy(Box<energy::Outcome>),
 }
 
 /// A loaded model.
