@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why a model could not be found, added or removed.
+/// Why a model could not be found, fetched, added or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused a file.
@@ -71,9 +71,210 @@ pub enum Error {
     /// The bytes changed between checking and copying.
     #[error("{} changed while it was being imported; wait until it is complete, then try again", .0.display())]
     Changed(PathBuf),
+    /// A repository whose owner gives access on request, and what stands in the way.
+    #[error("{}", gate_words(repo, *gate, link, tokens))]
+    Gated {
+        /// `OWNER/NAME`.
+        repo: String,
+        /// What stands in the way.
+        gate: Gate,
+        /// The repository's page, where access is asked for.
+        link: String,
+        /// The page where tokens are made.
+        tokens: String,
+    },
+    /// The hub does not know the token.
+    #[error(
+        "the hub does not accept this token: make one with the right to read at {tokens}, and set HF_TOKEN to it"
+    )]
+    BadToken {
+        /// The page where tokens are made.
+        tokens: String,
+    },
+    /// No such repository, or a private one.
+    #[error(
+        "the hub has no {what} called {repo} that {} may see: check the name at {link}{}",
+        if *with_token { "this token" } else { "everyone" },
+        if *with_token { "" } else { ", or set HF_TOKEN if it is private" }
+    )]
+    NoRepository {
+        /// "model" or "dataset".
+        what: &'static str,
+        /// `OWNER/NAME`.
+        repo: String,
+        /// Its page.
+        link: String,
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// The repository is there, the revision is not.
+    #[error("{repo} has no revision {revision:?}: its branches and tags are listed at {link}")]
+    NoRevision {
+        /// `OWNER/NAME`.
+        repo: String,
+        /// What was asked for.
+        revision: String,
+        /// Page of its history.
+        link: String,
+    },
+    /// The revision is there, the file is not.
+    #[error("{repo} has no file {file} at {revision}{}", others(has))]
+    NoFile {
+        /// `OWNER/NAME`.
+        repo: String,
+        /// Its revision.
+        revision: String,
+        /// What was asked for.
+        file: String,
+        /// Files of the same kind.
+        has: Vec<String>,
+    },
+    /// Nothing in the repository is a model that Billion runs, or too much is.
+    #[error("{repo}: {problem}")]
+    Unsuitable {
+        /// `OWNER/NAME`.
+        repo: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A kind of file that is never fetched.
+    #[error(
+        "{file} is not fetched: Billion takes safetensors, GGUF, JSON and tokenizer files only, because others can run code"
+    )]
+    Kind {
+        /// Its path.
+        file: String,
+    },
+    /// No way to the server, or it went away and did not come back.
+    #[error("{host} cannot be reached: {problem} ({} in a row){}; check the connection, or HTTPS_PROXY behind a proxy, then try again", tries_words(*tries), kept(*kept_bytes))]
+    Network {
+        /// Name of the server.
+        host: String,
+        /// What happened the last time.
+        problem: String,
+        /// Failures in a row.
+        tries: u32,
+        /// Bytes that are kept for the next try.
+        kept_bytes: u64,
+    },
+    /// `HF_HUB_OFFLINE` is set, and the cache does not hold what is asked for.
+    #[error("{what} is not on this machine and HF_HUB_OFFLINE is set: unset it to download")]
+    Offline {
+        /// What was asked for.
+        what: String,
+    },
+    /// An answer that makes no sense.
+    #[error(
+        "{host} gave an answer that cannot be used: {problem}; try again later, or another HF_ENDPOINT"
+    )]
+    Answer {
+        /// Name of the server.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The bytes are not those the hub lists.
+    #[error(
+        "{file} came with the wrong bytes ({} of {} begins {}, not {}): nothing was installed; try again, and if it repeats, another network or HF_ENDPOINT",
+        hash, size(*bytes), short(found), short(expected)
+    )]
+    WrongBytes {
+        /// Its path.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// "SHA-256" or "git SHA-1".
+        hash: &'static str,
+        /// By the hub.
+        expected: String,
+        /// Of what came.
+        found: String,
+    },
+    /// Not enough room for a download.
+    #[error("{what} needs {} more, but {} has {} free: make room, or set HF_HOME to a folder on a larger disk", size(*need_bytes), folder.display(), size(*free_bytes))]
+    DiskFull {
+        /// What was to be downloaded.
+        what: String,
+        /// What is still to come.
+        need_bytes: u64,
+        /// Where it was to go.
+        folder: PathBuf,
+        /// Room there.
+        free_bytes: u64,
+    },
+    /// The person cancelled; nothing is left.
+    #[error("cancelled")]
+    Cancelled,
+    /// The person stopped; what came is kept.
+    #[error("stopped; {} are kept, and the next download goes on from there", size(*kept_bytes))]
+    Stopped {
+        /// Bytes that are kept.
+        kept_bytes: u64,
+    },
     /// The model must stay.
     #[error("{0} ships with Billion and cannot be removed")]
     Permanent(String),
+}
+
+/// What stands between a person and a gated repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// No token was sent.
+    NoToken,
+    /// The account has not accepted the licence.
+    NotAccepted,
+    /// The owners have not answered the request yet.
+    Waiting,
+    /// The owners have turned the account down.
+    Denied,
+    /// The token may not read gated repositories.
+    TokenScope,
+}
+
+fn gate_words(repo: &str, gate: Gate, link: &str, tokens: &str) -> String {
+    match gate {
+        Gate::NoToken => format!(
+            "{repo} is given to accounts that accepted its licence: accept it at {link}, make a token at {tokens}, and set HF_TOKEN to it"
+        ),
+        Gate::NotAccepted => format!(
+            "the account of this token has not accepted the licence of {repo}: accept it at {link}, then try again"
+        ),
+        Gate::Waiting => format!(
+            "the owners of {repo} have not answered this account's request yet: its state is at {link}; try again once they have"
+        ),
+        Gate::Denied => format!(
+            "the owners of {repo} have turned this account's request down: their reasons, if any, are at {link}; choose another model"
+        ),
+        Gate::TokenScope => format!(
+            "this token may not read gated repositories like {repo}: allow it that at {tokens} (\"public gated repositories\"), then try again"
+        ),
+    }
+}
+
+fn others(has: &[String]) -> String {
+    if has.is_empty() {
+        return String::new();
+    }
+    format!(" (it has {})", has.join(", "))
+}
+
+fn tries_words(tries: u32) -> String {
+    if tries == 1 {
+        "1 failure".to_owned()
+    } else {
+        format!("{tries} failures")
+    }
+}
+
+fn kept(bytes: u64) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    format!("; {} are kept", size(bytes))
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -88,7 +289,7 @@ fn suggestion(near: &[String]) -> String {
     format!(" (did you mean {}?)", near.join(" or "))
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1_000_000_000 {
         format!("{:.1} MB", bytes as f64 / 1e6)
     } else {

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::fingerprint::{file_name, hex};
 
 /// Files that a model folder may hold beside its safetensors and that say how to run it.
-const FOLDER_FILES: [&str; 8] = [
+pub(crate) const FOLDER_FILES: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -146,13 +146,13 @@ pub(crate) fn sync_folder(folder: &Path) {
 }
 
 #[cfg(unix)]
-fn free_disk_bytes(folder: &Path) -> Option<u64> {
+pub(crate) fn free_disk_bytes(folder: &Path) -> Option<u64> {
     let about = nix::sys::statvfs::statvfs(folder).ok()?;
     Some(about.blocks_available() as u64 * about.fragment_size() as u64)
 }
 
 #[cfg(not(unix))]
-fn free_disk_bytes(_: &Path) -> Option<u64> {
+pub(crate) fn free_disk_bytes(_: &Path) -> Option<u64> {
     None
 }
 
