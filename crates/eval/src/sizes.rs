@@ -25,7 +25,7 @@ impl Size {
     /// Every size, the smallest first.
     pub const ALL: [Self; 3] = [Self::Quick, Self::Standard, Self::Full];
 
-    /// Which questions it asks: zero-shot, as the starter pack has the test split only.
+    /// Which questions it asks, after five solved examples where the data has a dev split.
     pub fn mmlu_options(self) -> MmluOptions {
         let (subjects, limit) = match self {
             Self::Quick => (QUICK_SUBJECTS.map(str::to_owned).to_vec(), Some(10)),
@@ -33,9 +33,8 @@ impl Size {
             Self::Full => (Vec::new(), None),
         };
         MmluOptions {
-            shots: Some(0),
-            subjects,
             limit,
+            subjects,
             ..MmluOptions::default()
         }
     }
@@ -51,8 +50,27 @@ impl Size {
 
     /// Half of the 95 % interval to expect of its accuracy: 0.09 is nine points.
     pub fn mmlu_half_width(self) -> f64 {
-        expected_half_width(self.mmlu_questions(), EXPECTED_ACCURACY)
+        half_width_of(self.mmlu_questions())
     }
+}
+
+/// Half of the 95 % interval to expect after so many MMLU questions.
+pub fn half_width_of(questions: usize) -> f64 {
+    expected_half_width(questions, EXPECTED_ACCURACY)
+}
+
+/// Questions, at most `total`, after which an interval is expected to reach at most `half_width` to each side.
+pub fn questions_until(total: usize, half_width: f64) -> usize {
+    let (mut few, mut enough) = (0, total.max(1));
+    while few + 1 < enough {
+        let middle = usize::midpoint(few, enough);
+        if half_width_of(middle) <= half_width {
+            enough = middle;
+        } else {
+            few = middle;
+        }
+    }
+    enough.min(total)
 }
 
 #[cfg(test)]
@@ -71,5 +89,9 @@ mod tests {
         );
         assert_eq!(SUBJECTS.len() * 20, Size::Standard.mmlu_questions());
         assert!(Size::Full.mmlu_options().limit.is_none());
+        // Two points at 30 % need about 2,016 questions: 0.3 * 0.7 * (1.96 / 0.02)^2.
+        assert!((1990..2030).contains(&questions_until(14_042, 0.02)));
+        assert_eq!(questions_until(100, 0.02), 100);
+        assert_eq!(questions_until(0, 0.02), 0);
     }
 }

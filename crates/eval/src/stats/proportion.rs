@@ -105,11 +105,11 @@ pub fn mean_stderr(stratum: Stratum) -> Option<f64> {
 }
 
 /// Standard error of a group as lm-evaluation-harness gives it (`pooled_sample_stderr`): the pooled sample variance
-/// of its subjects over all its questions. `None` unless some subject has two questions.
+/// of its subjects over all its questions. `None` where a subject has a single question ("N/A" in the harness).
 pub fn pooled_stderr(strata: &[Stratum]) -> Option<f64> {
     let total: usize = strata.iter().map(|s| s.total).sum();
     let asked = strata.iter().filter(|s| s.total > 0).count();
-    if total <= asked {
+    if total <= asked || strata.iter().any(|s| s.total == 1) {
         return None;
     }
     let squares: f64 = strata
@@ -338,13 +338,12 @@ mod tests {
             0.161_374_306_091_975_72,
             12,
         );
-        assert_eq!(
-            pooled_stderr(&[Stratum {
-                correct: 1,
-                total: 1
-            }]),
-            None
-        );
+        let single = Stratum {
+            correct: 1,
+            total: 1,
+        };
+        assert_eq!(pooled_stderr(&[single]), None);
+        assert_eq!(pooled_stderr(&[a, single]), None);
     }
 
     fn clusters(rates: &[(usize, usize)]) -> Vec<Stratum> {

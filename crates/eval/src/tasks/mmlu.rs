@@ -1,18 +1,23 @@
 //! MMLU (D. Hendrycks et al. 2021, arXiv 2009.03300): subjects, questions and prompts exactly as
 //! lm-evaluation-harness 0.4.13 has them in its `mmlu` group.
 
+mod archive;
+mod columns;
 mod data;
+mod order;
 mod outcome;
 mod plan;
 mod run;
+mod sources;
 mod subjects;
 #[cfg(test)]
 mod tests;
 
 pub use data::{MmluData, Question, SubjectData};
-pub use outcome::{Outcome, Sample, Score};
+pub use outcome::{Outcome, Sample, Score, StoppedEarly};
 pub use plan::{DEFAULT_SHOTS, SubjectPlan, plan};
 pub use run::{MmluOptions, run};
+pub use sources::Location;
 pub use subjects::{GROUPS, QUICK_SUBJECTS, SUBJECTS, group_of};
 
 /// The letters of the choices, in order; a continuation is a space and a letter.

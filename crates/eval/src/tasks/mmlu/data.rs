@@ -1,12 +1,14 @@
-//! Reads MMLU questions: the starter pack's `mmlu/mmlu.jsonl` (test split only) and the official folder
-//! `DIR/{dev,test}/SUBJECT_{dev,test}.csv`. In both, rows of a subject keep their file order.
+//! MMLU's questions, read from the starter pack's `mmlu/mmlu.jsonl` (test split only) or from the official folder
+//! `DIR/{dev,test}/SUBJECT_{dev,test}.csv`. In both, rows of a subject keep their file order. Archives and parquet files are
+//! read in files of their own; `Location` finds what a place holds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{LETTERS, group_of};
+use super::sources::{Split, csv_path};
+use super::{LETTERS, Location, group_of};
 use crate::Error;
 
 /// One question with four choices.
@@ -49,10 +51,25 @@ struct StarterRow {
 }
 
 impl MmluData {
+    /// Reads what lies at `path`, in any of the forms that `Location` finds.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Location::find(path)?.read()
+    }
+
+    /// Questions of the test split.
+    pub fn questions(&self) -> usize {
+        self.subjects.values().map(|s| s.test.len()).sum()
+    }
+
+    /// Solved examples of the dev split.
+    pub fn examples(&self) -> usize {
+        self.subjects.values().map(|s| s.dev.len()).sum()
+    }
+
     /// Reads the starter pack's file and drops the header rows that two of its subjects begin with.
     pub fn from_starter(path: &Path) -> Result<Self, Error> {
         let mut data = Self::default();
-        for (index, line) in read(path)?.lines().enumerate() {
+        for (index, line) in read_text(path)?.lines().enumerate() {
             let fail = |problem: String| bad(path, index + 1, problem);
             let row: StarterRow =
                 serde_json::from_str(line).map_err(|e| fail(format!("not a question: {e}")))?;
@@ -81,18 +98,18 @@ impl MmluData {
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let mut data = Self::default();
         for (subject, _) in super::SUBJECTS {
-            let test = folder.join("test").join(format!("{subject}_test.csv"));
+            let test = csv_path(folder, Split::Test, subject);
             if !test.is_file() {
                 continue;
             }
-            let dev = folder.join("dev").join(format!("{subject}_dev.csv"));
+            let dev = csv_path(folder, Split::Dev, subject);
             let loaded = SubjectData {
                 dev: if dev.is_file() {
-                    csv_rows(&dev)?
+                    csv_rows(&dev, read_bytes(&dev)?)?
                 } else {
                     Vec::new()
                 },
-                test: csv_rows(&test)?,
+                test: csv_rows(&test, read_bytes(&test)?)?,
             };
             data.subjects.insert(subject.to_owned(), loaded);
         }
@@ -104,16 +121,18 @@ impl MmluData {
     }
 }
 
-fn csv_rows(path: &Path) -> Result<Vec<Question>, Error> {
-    let text = read(path)?;
+/// The rows of an official file: six fields, no header, quoted where they need it. `path` is for errors.
+pub(super) fn csv_rows(path: &Path, bytes: Vec<u8>) -> Result<Vec<Question>, Error> {
+    let text = utf8(path, bytes)?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
     let mut rows = Vec::new();
     for (index, record) in reader.records().enumerate() {
-        let fail = |problem: String| bad(path, index + 1, problem);
-        let record = record.map_err(|e| fail(e.to_string()))?;
+        let record = record.map_err(|e| bad(path, index + 1, e.to_string()))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let fail = |problem: String| bad(path, index + 1, format!("{problem} (line {line})"));
         let fields: Vec<&str> = record.iter().collect();
         let [text, a, b, c, d, answer] = fields[..] else {
             return Err(fail(format!("expected 6 fields, found {}", fields.len())));
@@ -134,14 +153,32 @@ fn letter(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("the answer must be A, B, C or D, not {text:?}"))
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read {
+fn read_text(path: &Path) -> Result<String, Error> {
+    utf8(path, read_bytes(path)?)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })
 }
 
-fn bad(path: &Path, row: usize, problem: String) -> Error {
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid]
+            .split(|byte| *byte == b'\n')
+            .count();
+        bad(
+            path,
+            line,
+            format!("byte {valid} of the file is not UTF-8 text"),
+        )
+    })
+}
+
+pub(super) fn bad(path: &Path, row: usize, problem: String) -> Error {
     Error::Data {
         path: path.to_owned(),
         row,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{LETTERS, group_of};
-use crate::stats::{Stratum, stratified_wilson95};
+use crate::stats::{Stratum, mean_stderr, pooled_stderr, stratified_wilson95};
 
 /// One answered question, as `--samples` writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,16 +53,46 @@ pub struct Score {
     pub correct: usize,
     /// Questions.
     pub total: usize,
+    /// Standard error as the harness gives it; none below two questions.
+    pub stderr: Option<f64>,
 }
 
-impl From<Stratum> for Score {
-    fn from(stratum: Stratum) -> Self {
+impl Score {
+    fn new(stratum: Stratum, stderr: Option<f64>) -> Self {
         Self {
             accuracy: stratum.correct as f64 / stratum.total.max(1) as f64,
             correct: stratum.correct,
             total: stratum.total,
+            stderr,
         }
     }
+
+    fn of_subject(stratum: Stratum) -> Self {
+        Self::new(stratum, mean_stderr(stratum))
+    }
+
+    /// All questions of the subjects together, which weights them by size.
+    fn of_group(subjects: &[Stratum]) -> Self {
+        let all = Stratum {
+            correct: subjects.iter().map(|s| s.correct).sum(),
+            total: subjects.iter().map(|s| s.total).sum(),
+        };
+        Self::new(all, pooled_stderr(subjects))
+    }
+}
+
+/// That and why a run ended before it had asked everything. It looked at the width of the interval alone, after whole
+/// rounds of all subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoppedEarly {
+    /// Questions asked.
+    pub after: usize,
+    /// Questions there were to ask.
+    pub of: usize,
+    /// The half width that was asked for and reached.
+    pub stop_at_half_width: f64,
+    /// Drew the questions.
+    pub seed: u64,
 }
 
 /// A finished run.
@@ -74,6 +104,8 @@ pub struct Outcome {
     pub correct: usize,
     /// Questions, those answered in earlier sessions included.
     pub total: usize,
+    /// Standard error of `accuracy` as the harness gives it (`pooled_sample_stderr` over the subjects).
+    pub stderr: Option<f64>,
     /// 95 % interval of `accuracy`, stratified by subject (`stats::stratified_wilson95`).
     pub ci95: [f64; 2],
     /// By subject.
@@ -90,6 +122,8 @@ pub struct Outcome {
     pub truncated: usize,
     /// Time of this session.
     pub seconds: f64,
+    /// It had not asked everything when the interval was as narrow as asked for.
+    pub stopped_early: Option<StoppedEarly>,
 }
 
 /// Scores by subject and by group, all questions together, and the interval.
@@ -116,43 +150,49 @@ impl Tally {
         stratum.total += 1;
     }
 
+    /// Questions so far.
+    pub(super) fn total(&self) -> usize {
+        self.by_subject.values().map(|stratum| stratum.total).sum()
+    }
+
+    /// The interval of the accuracy so far.
+    pub(super) fn ci95(&self) -> [f64; 2] {
+        stratified_wilson95(&self.strata())
+    }
+
+    fn strata(&self) -> Vec<Stratum> {
+        self.by_subject.values().copied().collect()
+    }
+
     pub(super) fn finish(self) -> Outcome {
-        let strata: Vec<Stratum> = self.by_subject.values().copied().collect();
-        let mut groups: BTreeMap<String, Stratum> = BTreeMap::new();
+        let mut groups: BTreeMap<String, Vec<Stratum>> = BTreeMap::new();
         for (subject, stratum) in &self.by_subject {
-            let Some(group) = group_of(subject) else {
-                continue;
-            };
-            let sum = groups.entry(group.to_owned()).or_insert(Stratum {
-                correct: 0,
-                total: 0,
-            });
-            sum.correct += stratum.correct;
-            sum.total += stratum.total;
+            if let Some(group) = group_of(subject) {
+                groups.entry(group.to_owned()).or_default().push(*stratum);
+            }
         }
-        let all = Score::from(Stratum {
-            correct: strata.iter().map(|s| s.correct).sum(),
-            total: strata.iter().map(|s| s.total).sum(),
-        });
+        let all = Score::of_group(&self.strata());
         Outcome {
             accuracy: all.accuracy,
             correct: all.correct,
             total: all.total,
-            ci95: stratified_wilson95(&strata),
-            by_subject: scores(self.by_subject),
-            by_group: scores(groups),
+            stderr: all.stderr,
+            ci95: self.ci95(),
+            by_subject: self
+                .by_subject
+                .into_iter()
+                .map(|(subject, stratum)| (subject, Score::of_subject(stratum)))
+                .collect(),
+            by_group: groups
+                .into_iter()
+                .map(|(group, subjects)| (group, Score::of_group(&subjects)))
+                .collect(),
             shots: 0,
             fewer_shots: BTreeMap::new(),
             prompt_tokens_computed: 0,
             truncated: 0,
             seconds: 0.0,
+            stopped_early: None,
         }
     }
-}
-
-fn scores(strata: BTreeMap<String, Stratum>) -> BTreeMap<String, Score> {
-    strata
-        .into_iter()
-        .map(|(name, stratum)| (name, Score::from(stratum)))
-        .collect()
 }

@@ -1,6 +1,7 @@
 //! The MMLU driver: runs every question once, the shared prefix of a subject once, and several questions a pass.
 //!
-//! Prompts and continuations come from `plan`, figures from `outcome`.
+//! Prompts and continuations come from `plan`, the order from `order`, figures from `outcome`. What a pass holds follows from
+//! the data and the options alone, never from what an earlier session answered: a resumed run gives the same numbers.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -8,13 +9,16 @@ use std::ops::ControlFlow;
 use billion_llm::decoder::{Decoder, Logits, Run, SeqId, TextCodec};
 
 use super::MmluData;
-use super::outcome::{Outcome, Sample, Tally};
+use super::order::{Part, in_file_order, in_rounds};
+use super::outcome::{Outcome, Sample, StoppedEarly, Tally};
 use super::plan::{Encoded, Reading, SubjectPlan, asked_shots, encode, plan};
 use crate::likelihood::log_softmax;
 use crate::{Error, Event, UnderTest};
 
 /// Tokens of a shared prefix that one pass takes, so that a cancel need not wait for all of it.
 const PREFIX_CHUNK: usize = 512;
+/// Questions of a subject that tell what all of them begin with. Two would do; more keep what only two share out of it.
+const PROBES: usize = 8;
 
 /// What to ask and how.
 #[derive(Clone, Debug)]
@@ -29,6 +33,13 @@ pub struct MmluOptions {
     pub batch_rows: usize,
     /// No question joins a pass once it holds this many tokens: bounds memory and the wait after a cancel.
     pub batch_tokens: usize,
+    /// Stop after a round in which the 95 % interval has become at most this much to each side. Questions are then asked
+    /// in rounds of all subjects.
+    pub stop_at_half_width: Option<f64>,
+    /// Draws the questions of the rounds.
+    pub seed: u64,
+    /// Keys and values of prefixes that stay between rounds take at most so many bytes; the others are run again.
+    pub kept_prefix_bytes: usize,
 }
 
 impl Default for MmluOptions {
@@ -39,6 +50,10 @@ impl Default for MmluOptions {
             subjects: Vec::new(),
             batch_rows: 8,
             batch_tokens: 512,
+            stop_at_half_width: None,
+            seed: 0,
+            // Beside weights of a gigabyte this still fits a small machine.
+            kept_prefix_bytes: 512 << 20,
         }
     }
 }
@@ -55,40 +70,67 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let start = model.clock.now();
     let subjects = plan(data, options)?;
-    let known: BTreeMap<(&str, usize), &Sample> = answered
-        .iter()
-        .map(|s| ((s.subject.as_str(), s.index), s))
-        .collect();
+    let rounds = match options.stop_at_half_width {
+        Some(width) => {
+            if !(width > 0.0 && width < 0.5) {
+                return Err(Error::Options(format!(
+                    "an interval of {:.1} points to each side cannot be asked for: choose more than 0 and less than 50",
+                    100.0 * width
+                )));
+            }
+            in_rounds(&subjects, width, options.seed)
+        }
+        None => in_file_order(&subjects),
+    };
+    let total = subjects.iter().map(|s| s.questions.len()).sum();
     let mut session = Session {
         decoder: model.decoder,
+        codec: model.codec,
+        options,
+        known: answered
+            .iter()
+            .map(|s| ((s.subject.as_str(), s.index), s))
+            .collect(),
         open: Vec::new(),
+        bases: BTreeMap::new(),
         on_event,
         tally: Tally::new(),
         tokens: 0,
         truncated: 0,
         done: 0,
-        total: subjects.iter().map(|s| s.questions.len()).sum(),
+        total,
     };
-    for subject in &subjects {
-        for index in 0..subject.questions.len() {
-            if let Some(sample) = known.get(&(subject.name, index)) {
-                session.tally.add(sample);
-                session.done += 1;
+    session.done = session.known_of(&subjects);
+    let mut stopped_early = None;
+    let mut failure = None;
+    'run: for (number, round) in rounds.iter().enumerate() {
+        for part in round {
+            let result = session.part(&subjects[part.subject], part);
+            session.close_part();
+            if let Err(error) = result {
+                failure = Some(error);
+                break 'run;
+            }
+            let returns = |later: &Part| later.subject == part.subject;
+            if !rounds[number + 1..].iter().flatten().any(returns) {
+                session.forget(part.subject);
             }
         }
-    }
-    let mut failure = None;
-    for subject in &subjects {
-        let open: Vec<usize> = (0..subject.questions.len())
-            .filter(|&index| !known.contains_key(&(subject.name, index)))
-            .collect();
-        let result = session.subject(model.codec, subject, &open, options);
-        session.close_all();
-        if let Err(error) = result {
-            failure = Some(error);
+        let [lo, hi] = session.tally.ci95();
+        if let Some(width) = options.stop_at_half_width
+            && number + 1 < rounds.len()
+            && (hi - lo) / 2.0 <= width
+        {
+            stopped_early = Some(StoppedEarly {
+                after: session.tally.total(),
+                of: total,
+                stop_at_half_width: width,
+                seed: options.seed,
+            });
             break;
         }
     }
+    session.close_all();
     if let Some(error) = failure {
         return Err(error);
     }
@@ -104,6 +146,7 @@ pub fn run(
         prompt_tokens_computed: tokens,
         truncated,
         seconds: model.clock.now().saturating_sub(start).as_secs_f64(),
+        stopped_early,
         ..session.tally.finish()
     })
 }
@@ -115,14 +158,38 @@ fn most_examples(subjects: &[SubjectPlan<'_>]) -> usize {
 /// A run at work.
 struct Session<'a> {
     decoder: &'a mut dyn Decoder,
-    /// Sequences to close when a subject ends, however it ends.
+    codec: &'a dyn TextCodec,
+    options: &'a MmluOptions,
+    /// Answers of earlier sessions.
+    known: BTreeMap<(&'a str, usize), &'a Sample>,
+    /// Sequences to close when a part ends, however it ends.
     open: Vec<SeqId>,
+    /// By subject: what its questions begin with, as run.
+    bases: BTreeMap<usize, Base>,
     on_event: &'a mut dyn FnMut(Event<Sample>) -> ControlFlow<()>,
     tally: Tally,
     tokens: usize,
     truncated: usize,
     done: usize,
     total: usize,
+}
+
+/// What the questions of a subject begin with, in a sequence that they fork.
+#[derive(Clone, Default)]
+struct Base {
+    /// None if there is nothing to share.
+    seq: Option<SeqId>,
+    tokens: Vec<u32>,
+}
+
+impl Base {
+    /// How much of `reading` it holds, short of its last token.
+    fn shared(&self, reading: &Reading) -> usize {
+        if reading.truncated {
+            return 0;
+        }
+        common(&self.tokens, &reading.context[..reading.context.len() - 1])
+    }
 }
 
 /// A reading in a pass: which question of the batch, the sequence, and the tokens that the pass appends.
@@ -137,37 +204,82 @@ struct Row<'q> {
 type Continuation<'q> = (usize, &'q [u32]);
 
 impl Session<'_> {
-    /// Asks the questions `open` of `subject`.
-    fn subject(
-        &mut self,
-        codec: &dyn TextCodec,
-        subject: &SubjectPlan<'_>,
-        open: &[usize],
-        options: &MmluOptions,
-    ) -> Result<(), Error> {
-        let context_len = self.decoder.context_len();
-        let mut encoded = Vec::with_capacity(open.len());
-        for &index in open {
-            encoded.push(encode(codec, subject, index, context_len)?);
+    /// Questions of `subjects` that earlier sessions answered.
+    fn known_of(&self, subjects: &[SubjectPlan<'_>]) -> usize {
+        subjects
+            .iter()
+            .map(|subject| {
+                (0..subject.questions.len())
+                    .filter(|&index| self.known.contains_key(&(subject.name, index)))
+                    .count()
+            })
+            .sum()
+    }
+
+    /// Asks what is open of a part.
+    fn part(&mut self, subject: &SubjectPlan<'_>, part: &Part) -> Result<(), Error> {
+        let is_known = |session: &Self, index| session.known.contains_key(&(subject.name, index));
+        if part.rows.iter().all(|&index| is_known(self, index)) {
+            for &index in &part.rows {
+                self.tally.add(self.known[&(subject.name, index)]);
+            }
+            return Ok(());
         }
-        let shared = shared_prefix(&encoded);
-        let base = if shared > 0 {
-            let prefix = encoded
-                .iter()
-                .flat_map(|q| &q.readings)
-                .find(|r| !r.truncated)
-                .map_or(&[][..], |r| &r.context[..shared]);
-            Some(self.prefix(subject.name, prefix)?)
-        } else {
-            None
-        };
+        let context_len = self.decoder.context_len();
+        let mut encoded = Vec::with_capacity(part.rows.len());
+        for &index in &part.rows {
+            encoded.push(encode(self.codec, subject, index, context_len)?);
+        }
+        let base = self.base(subject, part, &encoded)?;
         let mut rest = &encoded[..];
         while !rest.is_empty() {
-            let count = batch_len(rest, shared, options);
-            self.batch(subject.name, &rest[..count], base, shared)?;
-            rest = &rest[count..];
+            let count = batch_len(rest, &base, self.options);
+            let (batch, later) = rest.split_at(count);
+            // A pass that an earlier session broke off in is run as it was.
+            if batch.iter().all(|q| is_known(self, q.index)) {
+                for question in batch {
+                    self.tally.add(self.known[&(subject.name, question.index)]);
+                }
+            } else {
+                self.batch(subject.name, batch, &base)?;
+            }
+            rest = later;
         }
         Ok(())
+    }
+
+    /// What the questions of the part's subject begin with, as it was kept or run now.
+    fn base(
+        &mut self,
+        subject: &SubjectPlan<'_>,
+        part: &Part,
+        encoded: &[Encoded],
+    ) -> Result<Base, Error> {
+        if let Some(base) = self.bases.get(&part.subject) {
+            return Ok(base.clone());
+        }
+        // The first rows of the file, whichever of them are asked now.
+        let context_len = self.decoder.context_len();
+        let mut probes = Vec::with_capacity(PROBES);
+        for index in 0..subject.questions.len().min(PROBES) {
+            probes.push(match encoded.iter().find(|q| q.index == index) {
+                Some(question) => question.clone(),
+                None => encode(self.codec, subject, index, context_len)?,
+            });
+        }
+        let tokens = shared_prefix(&probes).to_vec();
+        let mut base = Base::default();
+        if !tokens.is_empty() {
+            base.seq = Some(self.prefix(subject.name, &tokens)?);
+            base.tokens = tokens;
+        }
+        let held: usize = self.bases.values().map(|base| base.tokens.len()).sum();
+        let bytes = (held + base.tokens.len()) * self.decoder.kv_bytes_per_token();
+        if bytes <= self.options.kept_prefix_bytes {
+            self.open.retain(|&open| Some(open) != base.seq);
+            self.bases.insert(part.subject, base.clone());
+        }
+        Ok(base)
     }
 
     /// Runs the prefix that all questions of a subject share.
@@ -189,22 +301,16 @@ impl Session<'_> {
     }
 
     /// Asks several questions in one pass, plus one more where answers have several tokens.
-    fn batch(
-        &mut self,
-        subject: &str,
-        questions: &[Encoded],
-        base: Option<SeqId>,
-        shared: usize,
-    ) -> Result<(), Error> {
+    fn batch(&mut self, subject: &str, questions: &[Encoded], base: &Base) -> Result<(), Error> {
         let mut rows = Vec::with_capacity(questions.len());
         for (question, encoded) in questions.iter().enumerate() {
             for reading in &encoded.readings {
-                let (seq, tokens) = match base {
-                    Some(base) if !reading.truncated => {
-                        (self.fork_seq(base, shared)?, &reading.context[shared..])
-                    }
-                    _ => (self.open_seq()?, &reading.context[..]),
+                let shared = base.shared(reading);
+                let seq = match base.seq {
+                    Some(base) if shared > 0 => self.fork_seq(base, shared)?,
+                    _ => self.open_seq()?,
                 };
+                let tokens = &reading.context[shared..];
                 rows.push(Row {
                     question,
                     reading,
@@ -243,6 +349,10 @@ impl Session<'_> {
             self.close_seq(row.seq);
         }
         for (encoded, ll) in questions.iter().zip(lls) {
+            if let Some(sample) = self.known.get(&(subject, encoded.index)) {
+                self.tally.add(sample);
+                continue;
+            }
             let sample = Sample::new(subject, encoded.index, ll, encoded.gold);
             self.tally.add(&sample);
             self.truncated += usize::from(encoded.readings.iter().any(|r| r.truncated));
@@ -341,9 +451,26 @@ impl Session<'_> {
         self.open.retain(|&open| open != seq);
     }
 
-    fn close_all(&mut self) {
+    /// Closes what a part left open; prefixes that stay are not among it.
+    fn close_part(&mut self) {
         for seq in std::mem::take(&mut self.open) {
             self.decoder.close(seq);
+        }
+    }
+
+    /// Closes the prefix of a subject that is not asked again.
+    fn forget(&mut self, subject: usize) {
+        if let Some(Base { seq: Some(seq), .. }) = self.bases.remove(&subject) {
+            self.decoder.close(seq);
+        }
+    }
+
+    fn close_all(&mut self) {
+        self.close_part();
+        for base in std::mem::take(&mut self.bases).into_values() {
+            if let Some(seq) = base.seq {
+                self.decoder.close(seq);
+            }
         }
     }
 }
@@ -352,38 +479,39 @@ fn not_a_number(subject: &str, question: &Encoded) -> Error {
     Error::NotANumber(format!("question {} of {subject}", question.index))
 }
 
-/// Length of the longest common token prefix of all uncut contexts, short of the last token of each; 0 if fewer than two
-/// would share it.
-fn shared_prefix(questions: &[Encoded]) -> usize {
+/// The longest common token prefix of all uncut contexts, short of the last token of each; empty if fewer than two would
+/// share it.
+fn shared_prefix(questions: &[Encoded]) -> &[u32] {
     let mut contexts = questions
         .iter()
         .flat_map(|q| &q.readings)
         .filter(|r| !r.truncated)
-        .map(|r| &r.context[..]);
+        .map(|r| &r.context[..r.context.len() - 1]);
     let Some(first) = contexts.next() else {
-        return 0;
+        return &[];
     };
-    let mut shared = first.len() - 1;
+    let mut shared = first;
     let mut others = 0;
     for context in contexts {
         others += 1;
-        shared = first[..shared.min(context.len() - 1)]
-            .iter()
-            .zip(context)
-            .take_while(|(a, b)| a == b)
-            .count();
+        shared = &shared[..common(shared, context)];
     }
-    if others == 0 { 0 } else { shared }
+    if others == 0 { &[] } else { shared }
+}
+
+/// Length of the common prefix.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// How many of the next questions go into one pass.
-fn batch_len(questions: &[Encoded], shared: usize, options: &MmluOptions) -> usize {
+fn batch_len(questions: &[Encoded], base: &Base, options: &MmluOptions) -> usize {
     let (mut rows, mut tokens, mut count) = (0, 0, 0);
     for question in questions {
         let more: usize = question
             .readings
             .iter()
-            .map(|r| r.context.len() - if r.truncated { 0 } else { shared })
+            .map(|r| r.context.len() - base.shared(r))
             .sum();
         let full = rows + question.readings.len() > options.batch_rows
             || tokens + more > options.batch_tokens;

@@ -195,9 +195,8 @@ fn a_prefix_is_run_once_and_each_question_reads_one_row() {
     assert_eq!((resumed.total, resumed.correct), (6, outcome.correct));
     assert_eq!(resumed.ci95, outcome.ci95);
     assert_eq!(
-        again.passes.len(),
-        1,
-        "a lone question needs no prefix pass"
+        again.passes, decoder.passes,
+        "the passes are those of the undisturbed run, so that the numbers are"
     );
 }
 
@@ -293,4 +292,117 @@ fn samples_are_the_lines_of_the_contract() {
             "pred": "B", "gold": "C", "correct": false
         })
     );
+}
+
+/// Whatever is answered already, the rest is asked in the same passes.
+#[test]
+fn a_run_broken_off_anywhere_ends_alike() {
+    let codec = ByteCodec { merges: false };
+    // A subject with a lone question has nothing to share, and with it no round but the whole says how rates spread.
+    for (stop_at_half_width, few) in [(None, 1), (Some(0.16), 4)] {
+        let data = data(&[
+            ("anatomy", subject(2, 23)),
+            ("astronomy", subject(1, few)),
+            ("virology", subject(3, 31)),
+        ]);
+        let options = MmluOptions {
+            batch_rows: 5,
+            stop_at_half_width,
+            ..MmluOptions::default()
+        };
+        let mut decoder = FakeDecoder::new(ByteCodec::VOCAB, 4000);
+        let (whole, samples) = ask(&mut decoder, &codec, &data, &options, &[]);
+        let whole = whole.expect("asked");
+        assert_eq!(whole.stopped_early.is_some(), stop_at_half_width.is_some());
+        for cut in 0..samples.len() {
+            let mut again = FakeDecoder::new(ByteCodec::VOCAB, 4000);
+            let (rest, new) = ask(&mut again, &codec, &data, &options, &samples[..cut]);
+            let rest = rest.expect("asked");
+            assert_eq!(new, samples[cut..]);
+            let comparable = Outcome {
+                prompt_tokens_computed: whole.prompt_tokens_computed,
+                seconds: whole.seconds,
+                ..rest
+            };
+            assert_eq!(comparable, whole);
+            assert!(
+                again
+                    .passes
+                    .iter()
+                    .all(|pass| decoder.passes.contains(pass)),
+                "no pass is new"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_stops_when_the_interval_is_narrow_and_says_so() {
+    let data = data(&[("anatomy", subject(2, 60)), ("virology", subject(2, 120))]);
+    let codec = ByteCodec { merges: true };
+    let width = 0.1;
+    let options = MmluOptions {
+        stop_at_half_width: Some(width),
+        ..MmluOptions::default()
+    };
+    let mut decoder = FakeDecoder::new(ByteCodec::VOCAB, 4000);
+    let (outcome, samples) = ask(&mut decoder, &codec, &data, &options, &[]);
+    let outcome = outcome.expect("asked");
+    let stopped = outcome.stopped_early.expect("early");
+    assert_eq!((stopped.of, stopped.after), (180, outcome.total));
+    assert_eq!((stopped.stop_at_half_width, stopped.seed), (width, 0));
+    assert_eq!(samples.len(), outcome.total);
+    assert!(outcome.total < 120, "{}", outcome.total);
+    assert!(outcome.ci95[1] - outcome.ci95[0] <= 2.0 * width);
+    // Subjects in proportion to their sizes, rows not in file order, prefixes run once.
+    let [small, large] = ["anatomy", "virology"].map(|s| outcome.by_subject[s].total);
+    assert!(large.abs_diff(2 * small) <= 3, "{small} {large}");
+    let rows: Vec<usize> = samples
+        .iter()
+        .filter(|s| s.subject == "virology")
+        .map(|s| s.index)
+        .collect();
+    assert!(!rows.is_sorted());
+    let prefixes = |decoder: &FakeDecoder| {
+        let without = |(_, rows): &&(Vec<usize>, usize)| *rows == 0;
+        decoder.passes.iter().filter(without).count()
+    };
+    assert_eq!(prefixes(&decoder), 2);
+    assert!(decoder.seqs.is_empty());
+    // Without room for prefixes they are run again, to the same numbers; another seed draws others.
+    let mut forgetful = FakeDecoder::new(ByteCodec::VOCAB, 4000);
+    let cramped = MmluOptions {
+        kept_prefix_bytes: 0,
+        ..options.clone()
+    };
+    let (again, same) = ask(&mut forgetful, &codec, &data, &cramped, &[]);
+    assert_eq!(
+        (again.expect("asked").ci95, same),
+        (outcome.ci95, samples.clone())
+    );
+    assert!(prefixes(&forgetful) > 2 && forgetful.seqs.is_empty());
+    let other = MmluOptions {
+        seed: 1,
+        ..options.clone()
+    };
+    let (_, others) = ask(&mut decoder, &codec, &data, &other, &[]);
+    assert_ne!(others, samples);
+    // A width that all questions do not reach asks them all, once, and has not stopped early.
+    let narrow = MmluOptions {
+        stop_at_half_width: Some(0.01),
+        ..options.clone()
+    };
+    let (all, _) = ask(&mut decoder, &codec, &data, &narrow, &[]);
+    let all = all.expect("asked");
+    assert_eq!((all.total, all.stopped_early), (180, None));
+    for width in [0.0, 0.5, f64::NAN] {
+        let bad = MmluOptions {
+            stop_at_half_width: Some(width),
+            ..options.clone()
+        };
+        let error = ask(&mut decoder, &codec, &data, &bad, &[])
+            .0
+            .expect_err("refused");
+        assert!(error.to_string().contains("more than 0"), "{error}");
+    }
 }
