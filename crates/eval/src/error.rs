@@ -44,6 +44,14 @@ pub enum Error {
     /// A reading that cannot be true, so no figure is made of it.
     #[error("{0}")]
     Implausible(String),
+    /// The interpreter that runs models' programs failed, not a program in it.
+    #[error("{what}: {problem}")]
+    Sandbox {
+        /// What was tried.
+        what: String,
+        /// What was found, and the next step.
+        problem: String,
+    },
     /// The receiver of the events broke off; what it was told is all there is.
     #[error("cancelled")]
     Cancelled,

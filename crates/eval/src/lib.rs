@@ -11,6 +11,7 @@ mod fakes;
 mod likelihood;
 pub mod meters;
 pub mod progress;
+pub mod sandbox;
 pub mod sizes;
 pub mod stats;
 pub mod tasks;
