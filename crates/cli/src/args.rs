@@ -183,6 +183,8 @@ pub struct Perplexity {
 pub enum Bench {
     /// Knowledge: multiple-choice questions of 57 subjects.
     Mmlu(Mmlu),
+    /// Code: Python functions that the model writes, run in a sandbox.
+    Humaneval(HumanEval),
     /// Speed of reading and generating.
     Speed(Speed),
     /// Memory of the engine process.
@@ -209,6 +211,40 @@ pub struct Mmlu {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Write a JSON line for each question here.
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "completions", "self_test"]))]
+pub struct HumanEval {
+    /// Model.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Score another tool's completions: JSON lines with task_id and completion.
+    #[arg(long, value_name = "FILE")]
+    pub completions: Option<PathBuf>,
+    /// Score the canonical solutions, and `return None` in their place: all must pass, and none.
+    #[arg(long)]
+    pub self_test: bool,
+    /// The first N problems.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub limit: Option<u32>,
+    /// Samples of each problem.
+    #[arg(long, value_name = "SAMPLES", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub n: Option<u32>,
+    /// 0 always takes the likeliest token [default: 0 for one sample, 0.2 for several].
+    #[arg(long, value_name = "X", value_parser = at_least_zero, allow_negative_numbers = true, requires = "model")]
+    pub temperature: Option<f32>,
+    /// Most tokens of a completion [default: 1024].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub max_tokens: Option<u32>,
+    /// Seed of the sampler.
+    #[arg(long, value_name = "N", requires = "model")]
+    pub seed: Option<u32>,
+    /// Write a JSON line for each completion here.
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod chat;
+mod humaneval;
 mod models;
 mod results;
 mod scorecard;

@@ -1,6 +1,7 @@
 //! Runs the real binary, as a person or a script does: the JSON documents of cli.md, exit statuses, and clear one-line
 //! errors. Most runs use a tiny committed model; a few use the starter model.
 
+mod humaneval;
 mod program;
 
 use program::Program;

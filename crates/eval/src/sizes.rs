@@ -1,8 +1,9 @@
-//! What each size of scorecard asks of MMLU, and how sure its figure will be: told before a run starts (cli.md, "Sizes").
+//! What each size of scorecard asks of MMLU and HumanEval, and how sure its figure will be: told before a run starts (cli.md, "Sizes").
 
 use serde::{Deserialize, Serialize};
 
 use crate::stats::expected_half_width;
+use crate::tasks::humaneval::{DEFAULT_MAX_TOKENS, PROBLEMS};
 use crate::tasks::mmlu::{MmluOptions, QUICK_SUBJECTS};
 
 /// Size of a run.
@@ -45,6 +46,22 @@ impl Size {
             Self::Quick => 100,
             Self::Standard => 57 * 20,
             Self::Full => 14_042,
+        }
+    }
+
+    /// HumanEval problems it asks, the first of the file.
+    pub const fn humaneval_problems(self) -> usize {
+        match self {
+            Self::Quick => 20,
+            Self::Standard | Self::Full => PROBLEMS,
+        }
+    }
+
+    /// Most tokens of a HumanEval completion.
+    pub const fn humaneval_max_tokens(self) -> usize {
+        match self {
+            Self::Quick => 256,
+            Self::Standard | Self::Full => DEFAULT_MAX_TOKENS,
         }
     }
 

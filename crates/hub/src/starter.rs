@@ -11,6 +11,8 @@ pub const STARTER_ID: &str = "starter";
 
 const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const MMLU: &str = "mmlu/mmlu.jsonl";
+const HUMANEVAL: &str = "humaneval/HumanEval.jsonl.gz";
+const PYTHON: &str = "python/python.wasm";
 
 /// Where to look for the pack.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +107,16 @@ impl StarterPack {
     /// The MMLU questions, test split only (`eval::tasks::mmlu::MmluData::from_starter`).
     pub fn mmlu(&self) -> PathBuf {
         self.folder.join(MMLU)
+    }
+
+    /// The HumanEval problems (`eval::tasks::humaneval::read_problems`).
+    pub fn humaneval(&self) -> PathBuf {
+        self.folder.join(HUMANEVAL)
+    }
+
+    /// CPython as a WASI module (`eval::sandbox`).
+    pub fn python(&self) -> PathBuf {
+        self.folder.join(PYTHON)
     }
 }
 

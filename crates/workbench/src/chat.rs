@@ -284,7 +284,7 @@ impl Workbench {
                 text: &text,
                 tokens,
             }),
-            Event::Sample { .. } => {}
+            _ => {}
         });
         self.pool.put_back(seat);
         match outcome? {

@@ -142,6 +142,11 @@ impl Workbench {
         )
     }
 
+    /// What can be made again: compiled modules.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.data_dir.join("cache")
+    }
+
     /// The engine as the person's settings have it.
     pub(crate) fn engine_options(&self) -> Result<EngineOptions, ApiError> {
         self.with_settings(&EngineOptions::default())

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize};
+use crate::api::{ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize};
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
 use crate::machine::{self, Awake};
-use crate::reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 use crate::requests::{
-    EnergyRequest, EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
-    SpeedRequest,
+    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
 };
 use crate::store::{JobRow, NewJob, Stop, Store};
 
@@ -38,6 +37,7 @@ pub(crate) enum Work {
         scorecard: u32,
     },
     Mmlu(MmluRequest),
+    HumanEval(HumanEvalRequest),
     Speed(SpeedRequest),
     Memory(MemoryRequest),
     Energy(EnergyRequest),
@@ -47,7 +47,10 @@ pub(crate) enum Work {
 impl Work {
     /// What it has done is kept when it stops, so that it may be paused and goes on where it stopped.
     fn keeps_what_it_has(&self) -> bool {
-        matches!(self, Self::Scorecard { .. } | Self::Mmlu(_))
+        matches!(
+            self,
+            Self::Scorecard { .. } | Self::Mmlu(_) | Self::HumanEval(_)
+        )
     }
 }
 
@@ -55,6 +58,7 @@ impl Work {
 pub(crate) enum Product {
     Scorecard,
     Mmlu(Box<MmluReport>),
+    HumanEval(Box<HumanEvalReport>),
     Speed(Box<SpeedReport>),
     Memory(MemoryReport),
     Energy(Box<EnergyReport>),
@@ -94,6 +98,14 @@ impl Workbench {
     pub fn start_scorecard(self: &Arc<Self>, request: &ScorecardRequest) -> Result<Job, ApiError> {
         let engine = self.engine_options()?;
         let (id, work, cancel) = self.record(|| self.scorecard_work(request, &engine))?;
+        self.run_in_background(id, work, cancel);
+        Ok(self.store.job::<Work>(id)?.job)
+    }
+
+    /// Starts one benchmark in the background.
+    pub fn start_bench(self: &Arc<Self>, request: &BenchRequest) -> Result<Job, ApiError> {
+        let engine = self.engine_options()?;
+        let (id, work, cancel) = self.record(|| self.bench_work(request, engine))?;
         self.run_in_background(id, work, cancel);
         Ok(self.store.job::<Work>(id)?.job)
     }
@@ -308,6 +320,10 @@ impl Workbench {
                 .measure_mmlu(id, request, cancel, on_progress)
                 .map(Box::new)
                 .map(Product::Mmlu),
+            Work::HumanEval(request) => self
+                .measure_humaneval(id, request, cancel, on_progress)
+                .map(Box::new)
+                .map(Product::HumanEval),
             Work::Speed(request) => self
                 .measure_speed(id, request, cancel, on_progress)
                 .map(Box::new)

@@ -23,9 +23,10 @@ mod store;
 mod worker;
 
 pub use facade::{OpenOptions, Workbench};
-pub use reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+pub use measure::Completions;
+pub use reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 pub use requests::{
-    EnergyRequest, EngineOptions, Executor, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
+    EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
     ReplyRequest, ReplyStep, SpeedRequest,
 };
 pub use worker::run_engine_worker;

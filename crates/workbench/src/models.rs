@@ -116,6 +116,12 @@ impl Workbench {
             .map(|pack| pack.folder().to_owned())
     }
 
+    /// The HumanEval problems and the Python of the starter pack.
+    pub(crate) fn starter_humaneval(&self) -> Result<(PathBuf, PathBuf), ApiError> {
+        let pack = self.library.starter().map_err(failed)?;
+        Ok((pack.humaneval(), pack.python()))
+    }
+
     /// The questions of the starter pack.
     pub(crate) fn starter_mmlu(&self) -> Result<PathBuf, ApiError> {
         self.library

@@ -13,6 +13,8 @@ const RATE_FROM_S: f64 = 0.5;
 /// The units of the part at work, where they are things a person can count.
 struct Counted {
     unit: &'static str,
+    /// Units of progress that one of them is worth.
+    each: u32,
     /// Units done when the first was heard of, and when that was.
     from: Option<(u32, Instant)>,
 }
@@ -51,12 +53,21 @@ impl<'a> Meter<'a> {
 
     /// The units of the part that begins now are `unit`: its rate is told from here on, until the part is finished.
     pub(crate) fn count(&mut self, unit: &'static str) {
+        self.count_each(unit, 1);
+    }
+
+    /// As `count`, where one of them is worth `each` units of progress.
+    pub(crate) fn count_each(&mut self, unit: &'static str, each: u32) {
         if self
             .counted
             .as_ref()
             .is_none_or(|counted| counted.unit != unit)
         {
-            self.counted = Some(Counted { unit, from: None });
+            self.counted = Some(Counted {
+                unit,
+                each: each.max(1),
+                from: None,
+            });
         }
     }
 
@@ -93,7 +104,7 @@ impl<'a> Meter<'a> {
             let (first, since) = *counted.from.get_or_insert_with(|| (done, Instant::now()));
             let seconds = since.elapsed().as_secs_f64();
             (done > first && seconds >= RATE_FROM_S).then(|| Rate {
-                per_s: f64::from(done - first) / seconds,
+                per_s: f64::from(done - first) / f64::from(counted.each) / seconds,
                 unit: counted.unit.to_owned(),
             })
         });

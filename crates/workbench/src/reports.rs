@@ -47,6 +47,47 @@ pub struct MmluReport {
     pub seconds: f64,
 }
 
+/// `bench humaneval`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HumanEvalReport {
+    /// Number of the stored run; none for completions of other tools, which are not stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<u32>,
+    /// Model id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub model: Option<String>,
+    /// Chance that one sample of a problem passes, the mean over the problems.
+    pub pass_at_1: f64,
+    /// 95 % interval of `pass_at_1`.
+    pub ci95: [f64; 2],
+    /// Completions that pass every test.
+    pub passed: u32,
+    /// Completions.
+    pub total: u32,
+    /// Completions by verdict.
+    pub verdicts: BTreeMap<String, u32>,
+    /// Chance that one of k samples passes, by k, where each problem has at least k.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub pass_at_k: BTreeMap<u32, f64>,
+    /// Of the self-test: programs that pass with `return None` in place of the solution, which must be none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub passed_nothing: Option<u32>,
+    /// Problems.
+    pub problems: u32,
+    /// Samples of each.
+    pub n: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// How the model was asked: "base" (it goes on from the prompt) or "instruct" (through its chat template); none for
+    /// completions of other tools.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub form: Option<String>,
+    /// Time of writing, over all sessions of the run, and of running what was written.
+    pub seconds: f64,
+    /// Tokens written a second, all sequences together; none where nothing was written.
+    pub tokens_per_s: Option<f64>,
+}
+
 /// Repeats of one figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
@@ -161,6 +202,12 @@ pub struct EnergyReport {
     pub idle_watts: Option<f64>,
     /// Mean power while generating.
     pub load_watts: Option<f64>,
+    /// Joules that the MMLU questions of the same scorecard took, idle subtracted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mmlu_joules: Option<f64>,
+    /// Right MMLU answers per watt-hour of `mmlu_joules`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub correct_per_wh: Option<f64>,
     /// Tokens generated in all repeats.
     pub tokens: u32,
     /// Time of all repeats.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Message, Rate, ReplyOptions};
+use crate::api::{ApiError, Message, Rate, ReplyOptions};
 
 /// Which executor runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,62 @@ pub struct MmluRequest {
     pub samples: Option<PathBuf>,
     /// Engine.
     pub engine: EngineOptions,
+}
+
+/// A HumanEval run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HumanEvalRequest {
+    /// MODEL of cli.md.
+    pub model: String,
+    /// The first so many problems; none is all.
+    pub limit: Option<u32>,
+    /// Samples of each problem.
+    pub n: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Most tokens of a completion.
+    pub max_tokens: u32,
+    /// Seed of the sampler.
+    pub seed: u32,
+    /// Where to write a JSON line a completion.
+    pub samples: Option<PathBuf>,
+    /// Engine.
+    pub engine: EngineOptions,
+}
+
+impl Default for HumanEvalRequest {
+    /// All problems, one greedy completion each of at most 1,024 tokens, as lm-evaluation-harness.
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            limit: None,
+            n: 1,
+            temperature: 0.0,
+            max_tokens: 1024,
+            seed: 0,
+            samples: None,
+            engine: EngineOptions::default(),
+        }
+    }
+}
+
+impl HumanEvalRequest {
+    /// Says what of it makes no sense.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        let problem = if self.n == 0 || self.limit == Some(0) || self.max_tokens == 0 {
+            "HumanEval needs at least one problem, one sample and one token; raise what is 0".to_owned()
+        } else if self.n > 1 && self.temperature == 0.0 {
+            format!(
+                "{} greedy samples of a problem would all be the same; set a temperature above 0, for example 0.2 (pass@1) or 0.8 (pass@100)",
+                self.n
+            )
+        } else if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            format!("a temperature of {} is not possible; take 0 or more", self.temperature)
+        } else {
+            return Ok(());
+        };
+        Err(ApiError::failed(problem))
+    }
 }
 
 /// A speed run.

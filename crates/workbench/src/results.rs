@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use billion_eval::tasks::humaneval::read_problems;
 use billion_eval::tasks::mmlu::MmluData;
 
-use crate::api::{AnsweredQuestion, ApiError, Fact, RunDetails, RunSummary};
+use crate::api::{AnsweredQuestion, ApiError, Fact, JudgedCompletion, RunDetails, RunSummary};
 use crate::facade::Workbench;
 use crate::machine::bytes_words;
 use crate::reports::{
     EnergyReport, MemoryReport, MmluPart, MmluReport, PerplexityReport, SpeedReport, Spread,
 };
 use crate::scorecards::report_of;
-use crate::store::{RunFilter, RunRow};
+use crate::store::{Judged, RunFilter, RunRow};
 use crate::worker::{MmluSample, read_mmlu};
 
 impl Workbench {
@@ -41,10 +42,45 @@ impl Workbench {
                 .iter()
                 .map(|sample| question(sample, data.as_ref()))
                 .collect(),
-            completions: Vec::new(),
+            completions: self.judged_completions(&run)?,
             charts: Vec::new(),
             command: run.run.command.clone(),
         })
+    }
+
+    /// The completions of a HumanEval run with their problems.
+    fn judged_completions(&self, run: &RunRow) -> Result<Vec<JudgedCompletion>, ApiError> {
+        let made = self.store.completions(run.id)?;
+        let source = run.run.settings["problems"]
+            .as_str()
+            .filter(|_| !made.is_empty());
+        // Without its source a completion shows its number only.
+        let problems = source.and_then(|path| read_problems(Path::new(path)).ok());
+        Ok(made
+            .into_iter()
+            .map(|made| {
+                let problem = problems
+                    .as_ref()
+                    .and_then(|all| all.iter().find(|known| known.task_id == made.task_id));
+                let judged = made.judged.unwrap_or(Judged {
+                    verdict: String::new(),
+                    detail: String::new(),
+                    seconds: 0.0,
+                });
+                JudgedCompletion {
+                    task_id: made.task_id,
+                    sample: made.sample,
+                    prompt: problem.map(|problem| problem.prompt.clone()),
+                    completion: made.completion,
+                    passed: judged.verdict == "passed",
+                    words: verdict_words(&judged.verdict),
+                    verdict: judged.verdict,
+                    detail: judged.detail,
+                    seconds: judged.seconds,
+                    tokens: made.tokens,
+                }
+            })
+            .collect())
     }
 
     /// Deletes a run; a scorecard that showed it becomes incomplete.
@@ -326,6 +362,27 @@ fn figures(run: &RunRow) -> Result<Vec<Fact>, ApiError> {
             ]
         }
     })
+}
+
+/// A verdict of the sandbox for people.
+pub(crate) fn verdict_words(verdict: &str) -> String {
+    match verdict {
+        "passed" => "passes every test",
+        "wrong_answer" => "wrong answer",
+        "exception" => "raises an exception",
+        "syntax_error" => "is not valid Python",
+        "timeout" => "takes too long",
+        "memory" => "wants too much memory",
+        "output" => "prints or returns too much",
+        "host_calls" => "asks the system too often",
+        "stack_overflow" => "recurses too deeply",
+        "exit" => "ends the interpreter",
+        "crash" => "breaks the interpreter",
+        "tamper" => "answers with what is no plain value",
+        "" => "was not run",
+        other => return other.replace('_', " "),
+    }
+    .to_owned()
 }
 
 #[expect(

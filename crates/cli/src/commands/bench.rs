@@ -13,6 +13,7 @@ use crate::progress::Bar;
 pub fn run(workbench: &Workbench, command: Bench, json: bool) -> anyhow::Result<()> {
     match command {
         Bench::Mmlu(args) => mmlu(workbench, args, json),
+        Bench::Humaneval(args) => super::humaneval::run(workbench, args, json),
         Bench::Speed(args) => speed(workbench, args, json),
         Bench::Memory(args) => memory(workbench, args, json),
         Bench::Energy(args) => energy(workbench, args, json),

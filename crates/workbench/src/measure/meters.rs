@@ -128,6 +128,8 @@ impl Workbench {
             gross_joules_per_token: found.gross_joules_per_token.map(|gross| gross.median),
             idle_watts: found.idle_watts,
             load_watts: found.load_watts,
+            mmlu_joules: None,
+            correct_per_wh: None,
             tokens: found.tokens as u32,
             seconds: found.seconds,
             generate,

@@ -121,7 +121,7 @@ impl Workbench {
                     (format!("MMLU, {done} of {total} questions"), done, total)
                 }
                 Event::Progress { step, done, total } => (format!("MMLU, {step}"), done, total),
-                Event::Text { .. } => return,
+                _ => return,
             };
             if whole {
                 meter.total(total);

@@ -3,6 +3,8 @@
 //!
 //! This file owns what every measurement begins with and the public calls; each task has a file of its own.
 
+mod benches;
+mod humaneval;
 mod meters;
 mod mmlu;
 mod perplexity;
@@ -16,17 +18,18 @@ use serde_json::json;
 use crate::api::{ApiError, Scorecard, ScorecardRequest};
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
-use crate::jobs::{Product, Work};
+use crate::jobs::Product;
 use crate::machine;
 use crate::models::Model;
 use crate::progress::Meter;
-use crate::reports::{EnergyReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
 use crate::requests::{
-    EnergyRequest, EngineOptions, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
 };
 use crate::store::NewRun;
 use crate::worker::{self, LoadedModel, Worker};
 
+pub use humaneval::Completions;
 pub(crate) use scorecard::eval_size;
 
 /// A model loaded into a worker of its own.
@@ -51,18 +54,22 @@ impl Workbench {
         request: &MmluRequest,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<MmluReport, ApiError> {
-        let work = || {
-            let (model, name) = self.named(&request.model)?;
-            let request = MmluRequest {
-                model,
-                data: request.data.as_deref().map(absolute),
-                samples: request.samples.as_deref().map(absolute),
-                ..request.clone()
-            };
-            Ok((format!("MMLU of {name}"), Work::Mmlu(request)))
-        };
+        let work = || self.mmlu_work(request);
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Mmlu(report) => Ok(*report),
+            _ => Err(other_product()),
+        }
+    }
+
+    /// Runs HumanEval and stores the run.
+    pub fn bench_humaneval(
+        &self,
+        request: &HumanEvalRequest,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<HumanEvalReport, ApiError> {
+        let work = || self.humaneval_work(request);
+        match self.run_in_foreground(work, on_progress)?.1 {
+            Product::HumanEval(report) => Ok(*report),
             _ => Err(other_product()),
         }
     }
@@ -73,16 +80,7 @@ impl Workbench {
         request: &SpeedRequest,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<SpeedReport, ApiError> {
-        let work = || {
-            let (model, name) = self.named(&request.model)?;
-            Ok((
-                format!("Speed of {name}"),
-                Work::Speed(SpeedRequest {
-                    model,
-                    ..request.clone()
-                }),
-            ))
-        };
+        let work = || self.speed_work(request);
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Speed(report) => Ok(*report),
             _ => Err(other_product()),
@@ -95,16 +93,7 @@ impl Workbench {
         request: &MemoryRequest,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<MemoryReport, ApiError> {
-        let work = || {
-            let (model, name) = self.named(&request.model)?;
-            Ok((
-                format!("Memory of {name}"),
-                Work::Memory(MemoryRequest {
-                    model,
-                    ..request.clone()
-                }),
-            ))
-        };
+        let work = || self.memory_work(request);
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Memory(report) => Ok(report),
             _ => Err(other_product()),
@@ -117,16 +106,7 @@ impl Workbench {
         request: &EnergyRequest,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<EnergyReport, ApiError> {
-        let work = || {
-            let (model, name) = self.named(&request.model)?;
-            Ok((
-                format!("Energy of {name}"),
-                Work::Energy(EnergyRequest {
-                    model,
-                    ..request.clone()
-                }),
-            ))
-        };
+        let work = || self.energy_work(request);
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Energy(report) => Ok(*report),
             _ => Err(other_product()),
@@ -139,15 +119,7 @@ impl Workbench {
         request: &PerplexityRequest,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<PerplexityReport, ApiError> {
-        let work = || {
-            let (model, name) = self.named(&request.model)?;
-            let request = PerplexityRequest {
-                model,
-                text: absolute(&request.text),
-                ..request.clone()
-            };
-            Ok((format!("Perplexity of {name}"), Work::Perplexity(request)))
-        };
+        let work = || self.perplexity_work(request);
         match self.run_in_foreground(work, on_progress)?.1 {
             Product::Perplexity(report) => Ok(report),
             _ => Err(other_product()),

@@ -4,6 +4,7 @@
 //! A store that is damaged or was written by a newer Billion is refused and never touched.
 
 mod chats;
+mod completions;
 mod jobs;
 mod runs;
 mod scorecards;
@@ -17,6 +18,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::api::ApiError;
 
+pub(crate) use completions::{CompletionRow, Judged};
 pub(crate) use jobs::{JobRow, NewJob, Stop};
 pub(crate) use runs::{NewRun, RunFilter, RunRow};
 
@@ -24,7 +26,7 @@ pub(crate) use runs::{NewRun, RunFilter, RunRow};
 pub(crate) const FILE: &str = "billion.sqlite3";
 
 /// One entry a version: what leads to it from the version before. Never edited once released.
-const MIGRATIONS: &[&str] = &[include_str!("001.sql"), include_str!("002.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("001.sql"), include_str!("002.sql"), include_str!("003.sql")];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.
 const APPLICATION_ID: i32 = 0x4269_6C6C;

@@ -15,7 +15,8 @@ use billion_llm::load::{self, LoadOptions, Loaded, ModelFiles};
 
 use super::child::Cancelled;
 use super::outbox::Outbox;
-use super::protocol::{Ask, Body, Generated, LoadedModel, MmluAsk, Outcome};
+use super::programs;
+use super::protocol::{Ask, Body, CompleteAsk, Generated, LoadedModel, MmluAsk, Outcome};
 use crate::api::{ApiError, Message, ReplyOptions, Role};
 use crate::requests::{EngineOptions, Executor};
 
@@ -43,14 +44,14 @@ struct Model {
 
 /// A request at work: where its messages go and whether it was cancelled.
 #[derive(Clone, Copy)]
-struct Work<'a> {
+pub(super) struct Work<'a> {
     id: u64,
     outbox: &'a Outbox,
     cancelled: &'a Cancelled,
 }
 
 impl Work<'_> {
-    fn send(self, body: Body) -> ControlFlow<()> {
+    pub(super) fn send(self, body: Body) -> ControlFlow<()> {
         if self.outbox.send(self.id, body) && !self.cancelled.contains(self.id) {
             ControlFlow::Continue(())
         } else {
@@ -58,7 +59,7 @@ impl Work<'_> {
         }
     }
 
-    fn progress(self, step: &str, done: usize, total: usize) -> ControlFlow<()> {
+    pub(super) fn progress(self, step: &str, done: usize, total: usize) -> ControlFlow<()> {
         self.send(Body::Progress {
             step: step.to_owned(),
             done: done as u32,
@@ -113,6 +114,8 @@ impl Engine {
                 .generate(work, session, &messages, &options)
                 .map(Outcome::Generated),
             Ask::Mmlu(ask) => self.loaded()?.mmlu(work, &ask),
+            Ask::Complete(ask) => self.loaded()?.complete(work, &ask),
+            Ask::Judge(ask) => programs::judge(work, &ask),
             Ask::Perplexity { text, ctx } => self.loaded()?.perplexity(work, &text, ctx),
             Ask::Speed {
                 prompt,
@@ -341,6 +344,17 @@ impl Model {
         Ok(Outcome::Mmlu(Box::new(outcome.map_err(measured)?)))
     }
 
+    fn complete(&mut self, work: Work<'_>, ask: &CompleteAsk) -> Result<Outcome, ApiError> {
+        self.forget_sessions();
+        let template = self.loaded.chat_template.as_ref();
+        let model = UnderTest {
+            decoder: self.loaded.decoder.as_mut(),
+            codec: self.loaded.tokenizer.as_ref(),
+            clock: &self.clock,
+        };
+        programs::complete(model, template, work, ask)
+    }
+
     fn perplexity(
         &mut self,
         work: Work<'_>,
@@ -455,12 +469,12 @@ fn finish_reason(reason: billion_llm::generate::FinishReason) -> &'static str {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> ApiError {
+pub(super) fn failed(error: impl std::fmt::Display) -> ApiError {
     ApiError::failed(error.to_string())
 }
 
 /// A broken-off measurement is a cancelled one.
-fn measured(error: billion_eval::Error) -> ApiError {
+pub(super) fn measured(error: billion_eval::Error) -> ApiError {
     match error {
         billion_eval::Error::Cancelled => ApiError::cancelled(),
         other => failed(other),

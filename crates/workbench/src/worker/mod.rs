@@ -8,6 +8,7 @@ mod engine;
 mod outbox;
 mod parent;
 mod pool;
+mod programs;
 mod protocol;
 
 pub(crate) use billion_eval::tasks::mmlu::Sample as MmluSample;
@@ -15,4 +16,6 @@ pub use child::run_engine_worker;
 pub(crate) use engine::read_mmlu;
 pub(crate) use parent::{Event, Worker};
 pub(crate) use pool::{Pool, load};
-pub(crate) use protocol::{Ask, Generated, LoadedModel, MmluAsk, Outcome};
+pub(crate) use protocol::{
+    Ask, CompleteAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome, ToJudge,
+};

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use billion_eval::tasks::humaneval::{Completion, Judgement};
+
 use super::protocol::{Answer, Ask, Body, Outcome, PROTOCOL, Request};
 use crate::api::{ApiError, ErrorCode};
 use crate::cancel::Cancel;
@@ -56,6 +58,18 @@ pub(crate) enum Event {
         sample: super::MmluSample,
         done: u32,
         total: u32,
+    },
+    /// See `Body::Completion`.
+    Completion {
+        completion: Completion,
+        done: u32,
+        total: u32,
+    },
+    /// See `Body::Judged`.
+    Judged {
+        index: u32,
+        judgement: Judgement,
+        done: u32,
     },
 }
 
@@ -155,6 +169,24 @@ impl Worker {
                         sample,
                         done,
                         total,
+                    }),
+                    Body::Completion {
+                        completion,
+                        done,
+                        total,
+                    } => on_event(Event::Completion {
+                        completion,
+                        done,
+                        total,
+                    }),
+                    Body::Judged {
+                        index,
+                        judgement,
+                        done,
+                    } => on_event(Event::Judged {
+                        index,
+                        judgement,
+                        done,
                     }),
                     Body::Done { outcome } => return Ok(*outcome),
                     Body::Failed { error, last } => {

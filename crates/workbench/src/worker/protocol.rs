@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use billion_eval::meters::{energy, memory, speed};
-use billion_eval::tasks::{mmlu, perplexity};
+use billion_eval::tasks::{humaneval, mmlu, perplexity};
 use serde::{Deserialize, Serialize};
 
 use super::MmluSample;
@@ -15,7 +15,7 @@ use crate::api::{ApiError, Message, ReplyOptions};
 use crate::requests::EngineOptions;
 
 /// Raised with every change that an older partner would misread.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A request, from parent to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// What a worker can do. Everything after `Load` needs a loaded model.
+/// What a worker can do. Everything but `Load` and `Judge` needs a loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ask {
@@ -50,6 +50,10 @@ pub enum Ask {
     },
     /// Answers MMLU questions.
     Mmlu(MmluAsk),
+    /// Writes completions of HumanEval problems.
+    Complete(CompleteAsk),
+    /// Runs completions in the sandbox. Needs no model.
+    Judge(JudgeAsk),
     /// Scores a text.
     Perplexity {
         /// UTF-8 file.
@@ -104,6 +108,51 @@ pub struct MmluAsk {
     pub answered: Vec<MmluSample>,
 }
 
+/// Which HumanEval problems, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompleteAsk {
+    /// `HumanEval.jsonl`, gzipped or not.
+    pub problems: PathBuf,
+    /// The first so many problems.
+    pub limit: Option<u32>,
+    /// Samples of each.
+    pub n: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Most tokens of a completion.
+    pub max_tokens: u32,
+    /// Seed of the sampler.
+    pub seed: u32,
+    /// How the model is asked.
+    pub form: humaneval::Form,
+    /// Completions of earlier sessions, which are not written again.
+    pub written: Vec<humaneval::Completion>,
+}
+
+/// Completions to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgeAsk {
+    /// `HumanEval.jsonl`, gzipped or not.
+    pub problems: PathBuf,
+    /// CPython as a WASI module.
+    pub python: PathBuf,
+    /// Folder for the compiled module.
+    pub cache: PathBuf,
+    /// Programs that run at once; none is one a core.
+    pub threads: Option<u32>,
+    /// What to run.
+    pub completions: Vec<ToJudge>,
+}
+
+/// A completion to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToJudge {
+    /// Its problem.
+    pub task_id: String,
+    /// What was written.
+    pub completion: String,
+}
+
 /// A message, from worker to parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -149,6 +198,24 @@ pub enum Body {
         /// Questions planned.
         total: u32,
     },
+    /// A completion was written. Never dropped.
+    Completion {
+        /// What was written.
+        completion: humaneval::Completion,
+        /// Completions written, earlier sessions included.
+        done: u32,
+        /// Completions planned.
+        total: u32,
+    },
+    /// A completion was run. Never dropped.
+    Judged {
+        /// Its index among those asked for.
+        index: u32,
+        /// What came of it.
+        judgement: humaneval::Judgement,
+        /// Completions run so far.
+        done: u32,
+    },
     /// Terminal: done.
     Done {
         /// What came of it.
@@ -175,6 +242,10 @@ pub enum Outcome {
     Generated(Generated),
     /// Of `Mmlu`; its answers were sent as samples.
     Mmlu(Box<mmlu::Outcome>),
+    /// Of `Complete`; what was written was sent as it came.
+    Completed,
+    /// Of `Judge`; the judgements were sent as they came.
+    Judged,
     /// Of `Perplexity`.
     Perplexity(perplexity::Outcome),
     /// Of `Speed`.
