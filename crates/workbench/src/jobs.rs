@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize};
+use crate::api::{
+    ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize,
+};
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
 use crate::machine::{self, Awake};
-use crate::reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{
+    EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport,
+};
 use crate::requests::{
-    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest,
+    PerplexityRequest, SpeedRequest,
 };
 use crate::store::{JobRow, NewJob, Stop, Store};
 

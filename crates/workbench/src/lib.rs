@@ -24,9 +24,11 @@ mod worker;
 
 pub use facade::{OpenOptions, Workbench};
 pub use measure::Completions;
-pub use reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+pub use reports::{
+    EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport,
+};
 pub use requests::{
-    EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest,
-    ReplyRequest, ReplyStep, SpeedRequest,
+    EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest,
+    MmluRequest, PerplexityRequest, ReplyRequest, ReplyStep, SpeedRequest,
 };
 pub use worker::run_engine_worker;

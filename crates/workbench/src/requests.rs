@@ -126,14 +126,18 @@ impl HumanEvalRequest {
     /// Says what of it makes no sense.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         let problem = if self.n == 0 || self.limit == Some(0) || self.max_tokens == 0 {
-            "HumanEval needs at least one problem, one sample and one token; raise what is 0".to_owned()
+            "HumanEval needs at least one problem, one sample and one token; raise what is 0"
+                .to_owned()
         } else if self.n > 1 && self.temperature == 0.0 {
             format!(
                 "{} greedy samples of a problem would all be the same; set a temperature above 0, for example 0.2 (pass@1) or 0.8 (pass@100)",
                 self.n
             )
         } else if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            format!("a temperature of {} is not possible; take 0 or more", self.temperature)
+            format!(
+                "a temperature of {} is not possible; take 0 or more",
+                self.temperature
+            )
         } else {
             return Ok(());
         };

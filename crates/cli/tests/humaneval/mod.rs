@@ -10,7 +10,8 @@ use crate::program::Program;
 const RIGHT: &str = "    for i, a in enumerate(numbers):\n        for b in numbers[i + 1:]:\n            if abs(a - b) < threshold:\n                return True\n    return False\n";
 const WRONG: &str = "    return True\n";
 const BROKEN: &str = "    return (\n";
-const LIAR: &str = "    class Yes:\n        def __eq__(self, other):\n            return True\n    return Yes()\n";
+const LIAR: &str =
+    "    class Yes:\n        def __eq__(self, other):\n            return True\n    return Yes()\n";
 const QUITTER: &str = "    import os\n    os._exit(0)\n";
 
 fn write(path: &Path, lines: &[Value]) {
@@ -47,7 +48,10 @@ fn completions_of_another_tool_are_scored_line_by_line() {
         "--samples",
         &samples,
     ]);
-    assert_eq!((&report["total"], &report["passed"]), (&6.into(), &2.into()));
+    assert_eq!(
+        (&report["total"], &report["passed"]),
+        (&6.into(), &2.into())
+    );
     assert_eq!(report["tokens_per_s"], Value::Null);
     let verdicts = report["verdicts"].as_object().expect("verdicts");
     let counted: u64 = verdicts.values().filter_map(Value::as_u64).sum();
@@ -64,7 +68,10 @@ fn completions_of_another_tool_are_scored_line_by_line() {
 
     write(
         Path::new(&file),
-        &[lines[0].clone(), json!({ "task_id": "HumanEval/164", "completion": "" })],
+        &[
+            lines[0].clone(),
+            json!({ "task_id": "HumanEval/164", "completion": "" }),
+        ],
     );
     let ask = ["bench", "humaneval", "--completions", &file];
     program.fails(&ask, 1, "line 2");
@@ -88,8 +95,14 @@ fn a_model_writes_completions_that_are_stored_and_judged() {
         "--samples",
         &samples,
     ]);
-    assert_eq!((&report["total"], &report["problems"]), (&3.into(), &3.into()));
-    assert_eq!(report["form"], "instruct", "the starter has a chat template");
+    assert_eq!(
+        (&report["total"], &report["problems"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(
+        report["form"], "instruct",
+        "the starter has a chat template"
+    );
     for name in ["pass_at_1", "passed", "seconds", "tokens_per_s", "run"] {
         assert!(report[name].is_number(), "{name} of {report}");
     }
@@ -108,7 +121,16 @@ fn a_model_writes_completions_that_are_stored_and_judged() {
     let shown = program.json(&["results", "show", &run]);
     assert_eq!(shown["completions"].as_array().map(Vec::len), Some(3));
     program.fails(
-        &["bench", "humaneval", "--model", "starter", "--n", "2", "--temperature", "0"],
+        &[
+            "bench",
+            "humaneval",
+            "--model",
+            "starter",
+            "--n",
+            "2",
+            "--temperature",
+            "0",
+        ],
         1,
         "temperature above 0",
     );
@@ -119,7 +141,11 @@ fn a_model_writes_completions_that_are_stored_and_judged() {
 fn the_self_test_passes() {
     let report = Program::new().json(&["bench", "humaneval", "--self-test"]);
     assert_eq!(
-        (&report["total"], &report["passed"], &report["passed_nothing"]),
+        (
+            &report["total"],
+            &report["passed"],
+            &report["passed_nothing"]
+        ),
         (&164.into(), &164.into(), &0.into())
     );
 }

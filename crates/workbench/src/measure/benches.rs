@@ -7,7 +7,8 @@ use crate::api::{ApiError, BenchRequest};
 use crate::facade::Workbench;
 use crate::jobs::Work;
 use crate::requests::{
-    EnergyRequest, EngineOptions, HumanEvalRequest, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, HumanEvalRequest, MemoryRequest, MmluRequest, PerplexityRequest,
+    SpeedRequest,
 };
 
 impl Workbench {

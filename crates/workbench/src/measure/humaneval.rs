@@ -23,7 +23,8 @@ use crate::store::{CompletionRow, Judged};
 use crate::worker::{Ask, CompleteAsk, Event, JudgeAsk, Outcome, ToJudge, Worker};
 
 /// Version of the task; raised when a change makes results incomparable.
-const HUMANEVAL_VERSION: &str = "humaneval 1 (prompts of lm-evaluation-harness 0.4.13, CPython 3.12.0 for WASI, 10 s)";
+const HUMANEVAL_VERSION: &str =
+    "humaneval 1 (prompts of lm-evaluation-harness 0.4.13, CPython 3.12.0 for WASI, 10 s)";
 
 /// Which k of pass@k are told, where there are as many samples.
 const KS: [u32; 3] = [1, 10, 100];
@@ -223,9 +224,7 @@ impl Workbench {
             return Err(error);
         }
         match outcome? {
-            Outcome::Completed => self
-                .store
-                .add_cost(run, since.elapsed().as_secs_f64(), 0),
+            Outcome::Completed => self.store.add_cost(run, since.elapsed().as_secs_f64(), 0),
             other => Err(unexpected(&other)),
         }
     }
@@ -284,7 +283,9 @@ impl Workbench {
         };
         let passed_nothing = (scored_of < all.len())
             .then(|| verdicts[scored_of..].iter().filter(passes).count() as u32);
-        let scored = scored(found().map(|(asked, judged)| (asked.task_id.as_str(), judged.verdict.as_str())));
+        let scored = scored(
+            found().map(|(asked, judged)| (asked.task_id.as_str(), judged.verdict.as_str())),
+        );
         if let Some(path) = samples {
             let lines = found().map(|(asked, judged)| SampleLine {
                 task_id: &asked.task_id,
@@ -389,7 +390,11 @@ fn scored<'a>(judged: impl Iterator<Item = (&'a str, &'a str)>) -> HumanEvalRepo
         problem.correct += usize::from(verdict == PASSED);
     }
     let problems: Vec<Stratum> = by_problem.into_values().collect();
-    let fewest = problems.iter().map(|problem| problem.total).min().unwrap_or(0);
+    let fewest = problems
+        .iter()
+        .map(|problem| problem.total)
+        .min()
+        .unwrap_or(0);
     let mean = |k: u32| {
         let each: Option<Vec<f64>> = problems
             .iter()
@@ -496,9 +501,8 @@ fn read_completions(path: &Path, problems: &[Problem]) -> Result<Vec<ToJudge>, A
             path.display()
         ))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        ApiError::failed(format!("cannot read {}: {error}", path.display()))
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ApiError::failed(format!("cannot read {}: {error}", path.display())))?;
     let mut all = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
@@ -506,10 +510,16 @@ fn read_completions(path: &Path, problems: &[Problem]) -> Result<Vec<ToJudge>, A
         }
         let given: GivenLine =
             serde_json::from_str(line).map_err(|error| bad(index + 1, error.to_string()))?;
-        if !problems.iter().any(|problem| problem.task_id == given.task_id) {
+        if !problems
+            .iter()
+            .any(|problem| problem.task_id == given.task_id)
+        {
             return Err(bad(
                 index + 1,
-                format!("there is no problem {:?}, they are HumanEval/0 to HumanEval/163", given.task_id),
+                format!(
+                    "there is no problem {:?}, they are HumanEval/0 to HumanEval/163",
+                    given.task_id
+                ),
             ));
         }
         all.push(ToJudge {

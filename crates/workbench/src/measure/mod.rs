@@ -22,9 +22,12 @@ use crate::jobs::Product;
 use crate::machine;
 use crate::models::Model;
 use crate::progress::Meter;
-use crate::reports::{EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport};
+use crate::reports::{
+    EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport,
+};
 use crate::requests::{
-    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest, PerplexityRequest, SpeedRequest,
+    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest,
+    PerplexityRequest, SpeedRequest,
 };
 use crate::store::NewRun;
 use crate::worker::{self, LoadedModel, Worker};

@@ -8,7 +8,9 @@ use crate::cancel::Cancel;
 use crate::facade::Workbench;
 use crate::progress::Meter;
 use crate::reports::EnergyReport;
-use crate::requests::{EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MmluRequest, SpeedRequest};
+use crate::requests::{
+    EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MmluRequest, SpeedRequest,
+};
 
 /// Units of a scorecard besides MMLU's questions: loading and memory, speed.
 const MEMORY_UNITS: u32 = 5;
@@ -160,9 +162,9 @@ impl Row<'_, '_> {
             && let Some(bench) = &mut self.bench
         {
             let request = scorecard_speed(bench, self.engine);
-            let got =
-                self.workbench
-                    .speed(bench, self.place, &request, self.cancel, self.meter);
+            let got = self
+                .workbench
+                .speed(bench, self.place, &request, self.cancel, self.meter);
             self.settle("speed", got.map(drop))?;
         }
         self.meter.finish(SPEED_UNITS);
@@ -185,9 +187,9 @@ impl Row<'_, '_> {
             repeat: ENERGY_REPEATS,
             engine: self.engine.clone(),
         };
-        let report =
-            self.workbench
-                .energy(bench, self.place, &request, self.cancel, self.meter)?;
+        let report = self
+            .workbench
+            .energy(bench, self.place, &request, self.cancel, self.meter)?;
         match &report.reason {
             Some(why) => self.note("energy", Some(&format!("unavailable: {why}"))),
             None => {
@@ -206,9 +208,9 @@ impl Row<'_, '_> {
             let wanted = energy::Wanted::of_device(&self.engine.device);
             energy::Recorder::start(move || energy::open(&wanted))
         });
-        let report =
-            self.workbench
-                .mmlu(bench, self.place, &request, self.cancel, self.meter)?;
+        let report = self
+            .workbench
+            .mmlu(bench, self.place, &request, self.cancel, self.meter)?;
         let (Some(recorder), Some(mut measured)) = (recorder, self.energy.take()) else {
             return Ok(());
         };

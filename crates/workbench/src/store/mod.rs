@@ -26,7 +26,11 @@ pub(crate) use runs::{NewRun, RunFilter, RunRow};
 pub(crate) const FILE: &str = "billion.sqlite3";
 
 /// One entry a version: what leads to it from the version before. Never edited once released.
-const MIGRATIONS: &[&str] = &[include_str!("001.sql"), include_str!("002.sql"), include_str!("003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("001.sql"),
+    include_str!("002.sql"),
+    include_str!("003.sql"),
+];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.
 const APPLICATION_ID: i32 = 0x4269_6C6C;
