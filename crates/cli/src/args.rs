@@ -164,6 +164,14 @@ fn at_least_zero(text: &str) -> Result<f32, String> {
     }
 }
 
+/// Percentage points as a share.
+fn points(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(points) if points > 0.0 && points < 50.0 => Ok(points / 100.0),
+        _ => Err("must be above 0 and below 50 percentage points".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Perplexity {
     /// Model.
@@ -207,9 +215,13 @@ pub struct Mmlu {
     /// Subjects, with commas between them [default: all].
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub subjects: Vec<String>,
-    /// Folder with test/SUBJECT_test.csv and dev/SUBJECT_dev.csv [default: the starter pack].
-    #[arg(long, value_name = "DIR")]
+    /// Official folder (test/SUBJECT_test.csv, dev/SUBJECT_dev.csv), its .tar, .tar.gz or .zip, or parquet files of
+    /// cais/mmlu [default: the questions chosen in the window, or else the starter pack].
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Stop as soon as the 95 % interval is at most so many percentage points to each side.
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
+    pub stop_at: Option<f64>,
     /// Write a JSON line for each question here.
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
@@ -317,6 +329,9 @@ pub struct Scorecard {
     /// All 14,042 questions.
     #[arg(long, group = "size")]
     full: bool,
+    /// Stop MMLU as soon as its 95 % interval is at most so many percentage points to each side.
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
+    pub stop_at: Option<f64>,
     #[command(flatten)]
     pub engine: Engine,
 }

@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::jobs::Changes;
 use crate::lease::Lease;
 use crate::machine;
+use crate::mmlu_sources::MmluRead;
 use crate::models::places;
 use crate::requests::EngineOptions;
 use crate::store::Store;
@@ -48,6 +49,7 @@ pub struct Workbench {
     pub(crate) running: Mutex<HashMap<u32, Cancel>>,
     pub(crate) changes: Arc<Changes>,
     foreground: Mutex<Vec<(u64, Cancel)>>,
+    pub(crate) mmlu_read: Mutex<Option<MmluRead>>,
 }
 
 impl Workbench {
@@ -75,6 +77,7 @@ impl Workbench {
             running: Mutex::default(),
             changes: Arc::default(),
             foreground: Mutex::default(),
+            mmlu_read: Mutex::default(),
         }))
     }
 

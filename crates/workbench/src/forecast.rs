@@ -1,18 +1,18 @@
 //! What a scorecard will cost and how sure it will be, told before it starts: from this machine's own measured speed
 //! where there is one, or else from the model's size, and it says which.
 
-use billion_eval::sizes::Size;
-use billion_eval::tasks::mmlu::{MmluData, prompt};
+use billion_eval::sizes::{Size, half_width_of, questions_until};
+use billion_eval::tasks::mmlu::{MmluData, Question, prompt};
 
 use crate::api::{ApiError, ScorecardForecast, ScorecardSize};
 use crate::facade::Workbench;
 use crate::machine;
 use crate::measure::eval_size;
+use crate::mmlu_sources::MmluInUse;
 use crate::models::Model;
 use crate::reports::{MmluReport, SpeedReport};
 use crate::scorecards::report_of;
 use crate::store::{RunFilter, RunRow};
-use crate::worker::read_mmlu;
 
 /// Characters of English text a token covers, for vocabularies of 32,000 to 128,000 entries.
 const CHARS_PER_TOKEN: f64 = 4.0;
@@ -27,6 +27,9 @@ const FIXED_READ: f64 = 2048.0 + 4.0 * 1024.0;
 const FIXED_GENERATED: f64 = 4.0 * 64.0;
 /// Starting a process and loading.
 const START_S: f64 = 2.0;
+
+/// What a question's prompt has besides its texts.
+const FRAME_CHARS: f64 = "\nA. \nB. \nC. \nD. \nAnswer:".len() as f64;
 
 /// How fast a model is here.
 struct Pace {
@@ -51,18 +54,27 @@ impl Workbench {
         &self,
         models: &[String],
     ) -> Result<Vec<ScorecardForecast>, ApiError> {
+        self.forecast_scorecards_until(models, None)
+    }
+
+    /// As `forecast_scorecards`, for scorecards that stop MMLU when its 95 % interval is at most so much to each side.
+    pub fn forecast_scorecards_until(
+        &self,
+        models: &[String],
+        stop_at_half_width: Option<f64>,
+    ) -> Result<Vec<ScorecardForecast>, ApiError> {
         let models = models
             .iter()
             .map(|model| self.resolve(model))
             .collect::<Result<Vec<_>, _>>()?;
-        let data = read_mmlu(&self.starter_mmlu()?)?;
+        let MmluInUse { source, data, .. } = self.mmlu_in_use()?;
         let runs = self.store.runs(RunFilter {
             finished: true,
             ..RunFilter::default()
         })?;
         let paces = models
             .iter()
-            .map(|model| pace(model, &runs, &data))
+            .map(|model| pace(model, &runs, &data, source.shots))
             .collect::<Result<Vec<_>, _>>()?;
         let worst = paces
             .iter()
@@ -83,24 +95,23 @@ impl Workbench {
         ]
         .into_iter()
         .map(|size| {
-            let asked = eval_size(size);
-            let chars = question_chars(&data, asked);
+            let asked = Asked::of(&data, eval_size(size), source.shots, stop_at_half_width);
             let seconds = paces
                 .iter()
                 .map(|pace| {
                     START_S
-                        + chars / pace.question_chars_per_s
+                        + asked.chars / pace.question_chars_per_s
                         + FIXED_READ / pace.prefill_tokens_per_s
                         + FIXED_GENERATED / pace.decode_tokens_per_s
                 })
                 .sum();
             ScorecardForecast {
                 size,
-                questions: asked.mmlu_questions() as u32,
-                shots: 0,
+                questions: asked.questions as u32,
+                shots: source.shots,
                 problems: 0,
                 seconds,
-                half_width: asked.mmlu_half_width(),
+                half_width: half_width_of(asked.questions),
                 basis: basis.to_owned(),
             }
         })
@@ -108,14 +119,52 @@ impl Workbench {
     }
 }
 
+/// What a scorecard's MMLU run is expected to read.
+struct Asked {
+    questions: usize,
+    /// Characters of the prompts; what a subject's prompts begin with counts once.
+    chars: f64,
+}
+
+impl Asked {
+    fn of(data: &MmluData, size: Size, shots: u32, stop_at_half_width: Option<f64>) -> Self {
+        let options = size.mmlu_options();
+        let chosen = |subject: &str| {
+            options.subjects.is_empty() || options.subjects.iter().any(|s| s == subject)
+        };
+        let mut all = Self {
+            questions: 0,
+            chars: 0.0,
+        };
+        let mut prefixes = 0.0;
+        for subject in data.subjects.keys().filter(|subject| chosen(subject)) {
+            let (prefix, questions) = subject_chars(data, subject, options.limit, shots);
+            prefixes += prefix;
+            all.chars += questions.iter().sum::<f64>();
+            all.questions += questions.len();
+        }
+        if let Some(width) = stop_at_half_width {
+            let enough = questions_until(all.questions, width);
+            all.chars *= enough as f64 / all.questions.max(1) as f64;
+            all.questions = enough;
+        }
+        all.chars += prefixes;
+        all
+    }
+}
+
 /// The pace of a model from its own latest runs, or from other models' by size, or from its size alone.
-fn pace(model: &Model, runs: &[RunRow], data: &MmluData) -> Result<Pace, ApiError> {
+fn pace(model: &Model, runs: &[RunRow], data: &MmluData, shots: u32) -> Result<Pace, ApiError> {
     let hardware = machine::hardware_words();
     let here = || {
         runs.iter()
             .filter(|run| run.run.hardware == hardware && run.run.params > 0)
     };
-    let own = |task: &str| here().find(|run| run.run.task == task && run.run.model == model.id);
+    let of_own = |task: &str| {
+        let task = task.to_owned();
+        here().filter(move |run| run.run.task == task && run.run.model == model.id)
+    };
+    let own = |task: &str| of_own(task).next();
     let other = |task: &str| here().find(|run| run.run.task == task);
     let scale = |run: &RunRow| run.run.params as f64 / model.facts.params.max(1) as f64;
     let mut basis = Basis::Measured;
@@ -139,13 +188,18 @@ fn pace(model: &Model, runs: &[RunRow], data: &MmluData) -> Result<Pace, ApiErro
             OPS_PER_CORE * f64::from(machine::cores()) / (2.0 * model.facts.params.max(1) as f64);
         (prefill, prefill / PREFILL_OVER_DECODE)
     });
-    let questions = match own("mmlu").filter(|run| run.run.shots == 0) {
+    // A question after solved examples attends to them, so only runs with as many tell its pace.
+    let questions = match of_own("mmlu").find(|run| run.run.shots == shots) {
         Some(run) => {
             let report: MmluReport = report_of(run)?;
             let chars: f64 = report
                 .by_subject
                 .iter()
-                .map(|(subject, part)| subject_chars(data, subject, Some(part.total as usize)))
+                .map(|(subject, part)| {
+                    let limit = Some(part.total as usize);
+                    let (prefix, questions) = subject_chars(data, subject, limit, shots);
+                    prefix + questions.iter().sum::<f64>()
+                })
                 .sum();
             (chars > 0.0 && report.seconds > 0.0).then(|| chars / report.seconds)
         }
@@ -159,26 +213,65 @@ fn pace(model: &Model, runs: &[RunRow], data: &MmluData) -> Result<Pace, ApiErro
     })
 }
 
-fn question_chars(data: &MmluData, size: Size) -> f64 {
-    let options = size.mmlu_options();
-    let chosen = |subject: &str| {
-        options.subjects.is_empty() || options.subjects.iter().any(|s| s == subject)
+/// Characters of what the prompts of a subject begin with, and of the rest of each of its first rows.
+fn subject_chars(
+    data: &MmluData,
+    subject: &str,
+    limit: Option<usize>,
+    shots: u32,
+) -> (f64, Vec<f64>) {
+    let Some(rows) = data.subjects.get(subject) else {
+        return (0.0, Vec::new());
     };
-    data.subjects
-        .keys()
-        .filter(|subject| chosen(subject))
-        .map(|subject| subject_chars(data, subject, options.limit))
-        .sum()
+    let empty = Question {
+        text: String::new(),
+        choices: [const { String::new() }; 4],
+        answer: 0,
+    };
+    let examples = &rows.dev[..rows.dev.len().min(shots as usize)];
+    let prefix = prompt(subject, examples, &empty).len() as f64 - FRAME_CHARS;
+    let body = |question: &Question| {
+        let texts = [question.text.as_str()].into_iter();
+        let texts = texts.chain(question.choices.iter().map(String::as_str));
+        texts.map(|text| text.len() as f64).sum::<f64>() + FRAME_CHARS
+    };
+    let asked = rows.test.iter().take(limit.unwrap_or(usize::MAX));
+    (prefix, asked.map(body).collect())
 }
 
-/// Characters of the prompts of a subject's first rows.
-fn subject_chars(data: &MmluData, subject: &str, limit: Option<usize>) -> f64 {
-    let Some(rows) = data.subjects.get(subject) else {
-        return 0.0;
-    };
-    rows.test
-        .iter()
-        .take(limit.unwrap_or(usize::MAX))
-        .map(|question| prompt(subject, &[], question).len() as f64)
-        .sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_counts_once_a_subject_and_stopping_early_asks_less() {
+        let question = |n: usize| Question {
+            text: "q".repeat(n),
+            choices: ["1", "2", "3", "4"].map(str::to_owned),
+            answer: 0,
+        };
+        let mut data = MmluData::default();
+        for subject in ["anatomy", "virology"] {
+            let rows = data.subjects.entry(subject.to_owned()).or_default();
+            rows.dev = vec![question(1000); 5];
+            rows.test = vec![question(100); 30];
+        }
+        let standard = |shots, stop| Asked::of(&data, Size::Standard, shots, stop);
+        let whole = standard(5, None);
+        assert_eq!(whole.questions, 40, "20 of each subject");
+        let examples = whole.chars - standard(0, None).chars;
+        assert!((10_000.0..10_500.0).contains(&examples), "{examples}");
+        let text = prompt("anatomy", &data.subjects["anatomy"].dev, &question(100));
+        let (prefix, rest) = subject_chars(&data, "anatomy", Some(1), 5);
+        assert_eq!(prefix + rest[0], text.len() as f64);
+        let stopped = standard(5, Some(0.2));
+        assert!(
+            (15..25).contains(&stopped.questions),
+            "{}",
+            stopped.questions
+        );
+        assert!(stopped.chars < whole.chars && stopped.chars > examples);
+        assert_eq!(standard(5, Some(0.001)).questions, 40);
+        assert_eq!(Asked::of(&data, Size::Quick, 5, None).questions, 0);
+    }
 }

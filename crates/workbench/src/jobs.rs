@@ -2,10 +2,12 @@
 //! cancelled, and resumed from the last stored answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use billion_hub::Hub;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
@@ -40,6 +42,9 @@ pub(crate) enum Work {
         request: ScorecardRequest,
         engine: EngineOptions,
         scorecard: u32,
+        /// MMLU's questions; none are the starter pack's.
+        #[serde(default)]
+        mmlu: Option<PathBuf>,
     },
     Mmlu(MmluRequest),
     HumanEval(HumanEvalRequest),
@@ -47,14 +52,20 @@ pub(crate) enum Work {
     Memory(MemoryRequest),
     Energy(EnergyRequest),
     Perplexity(PerplexityRequest),
+    FetchMmlu,
 }
 
 impl Work {
+    /// It computes, so that it waits for the job before it.
+    fn takes_the_machine(&self) -> bool {
+        !matches!(self, Self::FetchMmlu)
+    }
+
     /// What it has done is kept when it stops, so that it may be paused and goes on where it stopped.
     fn keeps_what_it_has(&self) -> bool {
         matches!(
             self,
-            Self::Scorecard { .. } | Self::Mmlu(_) | Self::HumanEval(_)
+            Self::Scorecard { .. } | Self::Mmlu(_) | Self::HumanEval(_) | Self::FetchMmlu
         )
     }
 }
@@ -68,6 +79,8 @@ pub(crate) enum Product {
     Memory(MemoryReport),
     Energy(Box<EnergyReport>),
     Perplexity(PerplexityReport),
+    /// Questions are on this machine and in use.
+    Questions,
 }
 
 /// Tells watchers that something changed.
@@ -111,6 +124,14 @@ impl Workbench {
     pub fn start_bench(self: &Arc<Self>, request: &BenchRequest) -> Result<Job, ApiError> {
         let engine = self.engine_options()?;
         let (id, work, cancel) = self.record(|| self.bench_work(request, engine))?;
+        self.run_in_background(id, work, cancel);
+        Ok(self.store.job::<Work>(id)?.job)
+    }
+
+    /// Fetches `cais/mmlu` from the Hugging Face Hub in the background, to use it from then on.
+    pub fn fetch_mmlu(self: &Arc<Self>) -> Result<Job, ApiError> {
+        let work = || Ok(("MMLU from the Hugging Face Hub".to_owned(), Work::FetchMmlu));
+        let (id, work, cancel) = self.record(work)?;
         self.run_in_background(id, work, cancel);
         Ok(self.store.job::<Work>(id)?.job)
     }
@@ -274,7 +295,12 @@ impl Workbench {
             }
         };
         let done = catch_unwind(AssertUnwindSafe(|| {
-            let _turn = self.job_turn(&cancel, &mut |progress| tell(JobState::Queued, progress))?;
+            let _turn = if work.takes_the_machine() {
+                let told = &mut |progress: &JobProgress| tell(JobState::Queued, progress);
+                Some(self.job_turn(&cancel, told)?)
+            } else {
+                None
+            };
             let _awake = Awake::while_working("a benchmark runs");
             self.do_work(id, work, &cancel, &mut |progress| {
                 tell(JobState::Running, progress);
@@ -318,8 +344,17 @@ impl Workbench {
                 request,
                 engine,
                 scorecard,
+                mmlu,
             } => self
-                .measure_scorecard(id, *scorecard, request, engine, cancel, on_progress)
+                .measure_scorecard(
+                    id,
+                    *scorecard,
+                    request,
+                    mmlu.as_deref(),
+                    engine,
+                    cancel,
+                    on_progress,
+                )
                 .map(|()| Product::Scorecard),
             Work::Mmlu(request) => self
                 .measure_mmlu(id, request, cancel, on_progress)
@@ -343,6 +378,9 @@ impl Workbench {
             Work::Perplexity(request) => self
                 .measure_perplexity(id, request, cancel, on_progress)
                 .map(Product::Perplexity),
+            Work::FetchMmlu => self
+                .fetch_and_use_mmlu(&Hub::of_process(), cancel, on_progress)
+                .map(|_| Product::Questions),
         }
     }
 
@@ -394,6 +432,7 @@ impl Workbench {
             size: request.size,
             stop_at_half_width: request.stop_at_half_width,
         };
+        let mmlu = self.mmlu_in_use()?.pin;
         let scorecard = self
             .store
             .new_scorecard(&request, engine, &machine::hardware_words())?;
@@ -408,6 +447,7 @@ impl Workbench {
                 request,
                 engine: engine.clone(),
                 scorecard,
+                mmlu,
             },
         ))
     }

@@ -13,6 +13,7 @@ mod jobs;
 mod lease;
 mod machine;
 mod measure;
+mod mmlu_sources;
 mod models;
 mod progress;
 pub mod reports;

@@ -13,9 +13,25 @@ pub struct MmluPart {
     pub correct: u32,
     /// Questions.
     pub total: u32,
+    /// Standard error as lm-evaluation-harness gives it; none below two questions.
+    #[serde(default)]
+    pub stderr: Option<f64>,
     /// Examples used; fewer than asked for where the subject's dev split is short. None for groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shots: Option<u32>,
+}
+
+/// That a run ended before it had asked everything, by the width of its interval alone and after whole rounds of all subjects.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoppedEarly {
+    /// Questions asked.
+    pub after: u32,
+    /// Questions there were to ask.
+    pub of: u32,
+    /// The half width that was asked for and reached, as a share (0.02 is two points).
+    pub stop_at_half_width: f64,
+    /// Drew the order of the questions.
+    pub seed: u64,
 }
 
 /// `bench mmlu`.
@@ -31,6 +47,9 @@ pub struct MmluReport {
     pub correct: u32,
     /// Questions.
     pub total: u32,
+    /// Standard error of `accuracy` as lm-evaluation-harness gives it for the group `mmlu`.
+    #[serde(default)]
+    pub stderr: Option<f64>,
     /// 95 % interval of `accuracy`: Wilson's, stratified by subject.
     pub ci95: [f64; 2],
     /// By subject.
@@ -45,6 +64,12 @@ pub struct MmluReport {
     pub truncated: u32,
     /// Time over all sessions of the run, loading excluded.
     pub seconds: f64,
+    /// The interval was as narrow as asked for before everything was asked.
+    #[serde(default)]
+    pub stopped_early: Option<StoppedEarly>,
+    /// Why there are fewer examples than usual, and whatever else a reader must know, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `bench humaneval`.

@@ -67,7 +67,7 @@ pub enum ReplyStep<'a> {
 }
 
 /// An MMLU run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MmluRequest {
     /// MODEL of cli.md.
     pub model: String,
@@ -77,8 +77,13 @@ pub struct MmluRequest {
     pub limit: Option<u32>,
     /// Subjects; empty is all.
     pub subjects: Vec<String>,
-    /// The official folder; none is the starter pack.
+    /// An official folder, its archive, or parquet files of `cais/mmlu`; none are the questions in use (`mmlu_source`) when
+    /// the run is recorded, and the starter pack's afterwards.
     pub data: Option<PathBuf>,
+    /// Stop as soon as the 95 % interval is at most this much to each side (0.02 is two points); questions are then asked in
+    /// rounds of all subjects, in an order drawn by seed 0.
+    #[serde(default)]
+    pub stop_at_half_width: Option<f64>,
     /// Where to write a JSON line a question.
     pub samples: Option<PathBuf>,
     /// Engine.

@@ -92,6 +92,11 @@ impl Workbench {
                     }
                 }
             }
+            if let Some(run) = of("mmlu") {
+                let report: MmluReport = report_of(run)?;
+                let notes = report.notes.iter().map(|note| format!("MMLU: {note}"));
+                row.notes.extend(notes);
+            }
             rows.push(row);
         }
         for (i, (first, right)) in answers.iter().enumerate() {

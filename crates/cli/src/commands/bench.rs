@@ -28,6 +28,7 @@ fn mmlu(workbench: &Workbench, args: Mmlu, json: bool) -> anyhow::Result<()> {
         limit: args.limit,
         subjects: args.subjects,
         data: args.data,
+        stop_at_half_width: args.stop_at,
         samples: args.samples,
     };
     let bar = Bar::new();
@@ -74,6 +75,7 @@ fn show_mmlu(report: &MmluReport) {
         report.seconds,
         report.run,
     ));
+    notes(&report.notes);
 }
 
 fn speed(workbench: &Workbench, args: Speed, json: bool) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ pub fn run(workbench: &Workbench, args: &Scorecard, json: bool) -> anyhow::Resul
     let request = ScorecardRequest {
         models: args.models.clone(),
         size: args.size(),
-        stop_at_half_width: None,
+        stop_at_half_width: args.stop_at,
     };
     let bar = Bar::new();
     let card = workbench.run_scorecard(&request, &engine, &mut |progress| bar.show(progress))?;

@@ -24,12 +24,13 @@ impl Workbench {
                 shots,
                 limit,
                 subjects,
-                stop_at_half_width: _,
+                stop_at_half_width,
             } => self.mmlu_work(&MmluRequest {
                 model,
                 shots,
                 limit,
                 subjects,
+                stop_at_half_width,
                 engine,
                 ..MmluRequest::default()
             }),
@@ -103,7 +104,7 @@ impl Workbench {
         let (model, name) = self.named(&request.model)?;
         let request = MmluRequest {
             model,
-            data: request.data.as_deref().map(absolute),
+            data: self.mmlu_pin(request.data.as_deref())?,
             samples: request.samples.as_deref().map(absolute),
             ..request.clone()
         };

@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::samples::{check_writable, write_samples};
-use super::{Bench, Details, Place, shell};
+use super::{Bench, Details, Place, absolute, shell};
 use crate::api::ApiError;
 use crate::cancel::Cancel;
 use crate::chat::unexpected;
 use crate::facade::Workbench;
+use crate::mmlu_sources::thousands;
 use crate::progress::Meter;
-use crate::reports::{MmluPart, MmluReport};
+use crate::reports::{MmluPart, MmluReport, StoppedEarly};
 use crate::requests::{JobProgress, MmluRequest};
 use crate::worker::{Ask, Event, MmluAsk, Outcome};
 
@@ -23,6 +24,14 @@ use crate::worker::{Ask, Event, MmluAsk, Outcome};
 const MMLU_VERSION: &str = "mmlu 1 (prompts of lm-evaluation-harness 0.4.13)";
 
 impl Workbench {
+    /// The questions of a run that is recorded now: those given, or else those in use; none are the starter pack's.
+    pub(super) fn mmlu_pin(&self, given: Option<&Path>) -> Result<Option<PathBuf>, ApiError> {
+        match given {
+            Some(path) => Ok(Some(absolute(path))),
+            None => Ok(self.mmlu_in_use()?.pin),
+        }
+    }
+
     pub(crate) fn measure_mmlu(
         &self,
         job: u32,
@@ -60,13 +69,18 @@ impl Workbench {
             Some(folder) => folder.clone(),
             None => self.starter_mmlu()?,
         };
-        let settings = json!({
+        let location =
+            mmlu::Location::find(&data).map_err(|error| ApiError::failed(error.to_string()))?;
+        let mut settings = json!({
             "data": data,
-            "data_sha256": self.hash_of(&data_files(&data)?)?,
+            "data_sha256": self.hash_of(location.files())?,
             "shots": request.shots,
             "limit": request.limit,
             "subjects": request.subjects,
         });
+        if let (Some(width), Some(map)) = (request.stop_at_half_width, settings.as_object_mut()) {
+            map.insert("stop_at_half_width".to_owned(), json!(width));
+        }
         let run = bench.new_run(
             "mmlu",
             MMLU_VERSION,
@@ -91,6 +105,7 @@ impl Workbench {
             shots: request.shots,
             limit: request.limit,
             subjects: request.subjects.clone(),
+            stop_at_half_width: request.stop_at_half_width,
             answered,
         };
         let whole = place.scorecard.is_none();
@@ -152,8 +167,8 @@ impl Workbench {
             id,
             &bench.model.id,
             &found,
-            spent.spent_s,
-            spent.spent_tokens,
+            request,
+            (spent.spent_s, spent.spent_tokens),
         );
         self.store.finish_run(id, report.shots, &report)?;
         if let Some(path) = &request.samples {
@@ -179,51 +194,28 @@ fn mmlu_options(request: &MmluRequest) -> String {
     if !request.subjects.is_empty() {
         add(format!("--subjects {}", request.subjects.join(",")));
     }
+    if let Some(width) = request.stop_at_half_width {
+        add(format!("--stop-at {}", 100.0 * width));
+    }
     if let Some(data) = &request.data {
         add(format!("--data {}", shell(data)));
     }
     options.trim_start().to_owned()
 }
 
-/// The files whose bytes fix the questions.
-fn data_files(data: &Path) -> Result<Vec<PathBuf>, ApiError> {
-    if data.is_file() {
-        return Ok(vec![data.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for split in ["dev", "test"] {
-        let Ok(entries) = std::fs::read_dir(data.join(split)) else {
-            continue;
-        };
-        files.extend(
-            entries
-                .filter_map(Result::ok)
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|ext| ext == "csv")),
-        );
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(ApiError::failed(format!(
-            "{} holds no MMLU questions: expected test/SUBJECT_test.csv and dev/SUBJECT_dev.csv in it",
-            data.display()
-        )));
-    }
-    Ok(files)
-}
-
 fn mmlu_report(
     run: u32,
     model: &str,
     found: &mmlu::Outcome,
-    seconds: f64,
-    tokens: u64,
+    request: &MmluRequest,
+    (seconds, tokens): (f64, u64),
 ) -> MmluReport {
     let shots = found.shots as u32;
     let part = |score: &mmlu::Score, shots| MmluPart {
         accuracy: score.accuracy,
         correct: score.correct as u32,
         total: score.total as u32,
+        stderr: score.stderr,
         shots,
     };
     MmluReport {
@@ -232,6 +224,7 @@ fn mmlu_report(
         accuracy: found.accuracy,
         correct: found.correct as u32,
         total: found.total as u32,
+        stderr: found.stderr,
         ci95: found.ci95,
         by_subject: found
             .by_subject
@@ -250,7 +243,53 @@ fn mmlu_report(
         prompt_tokens_computed: tokens,
         truncated: found.truncated as u32,
         seconds,
+        stopped_early: found.stopped_early.map(|stopped| StoppedEarly {
+            after: stopped.after as u32,
+            of: stopped.of as u32,
+            stop_at_half_width: stopped.stop_at_half_width,
+            seed: stopped.seed,
+        }),
+        notes: notes(found, request),
     }
+}
+
+/// What a reader must know to compare the figure with another.
+fn notes(found: &mmlu::Outcome, request: &MmluRequest) -> Vec<String> {
+    let mut notes = Vec::new();
+    if found.shots == 0 && request.shots != Some(0) {
+        notes.push(
+            "asked without solved examples (0-shot): these questions have no dev split".to_owned(),
+        );
+    } else {
+        let few = found
+            .fewer_shots
+            .iter()
+            .map(|(subject, shots)| format!("{} ({shots})", subject.replace('_', " ")))
+            .collect::<Vec<_>>();
+        if !few.is_empty() {
+            notes.push(format!(
+                "fewer than {} solved examples, as the dev split has no more: {}",
+                found.shots,
+                few.join(", ")
+            ));
+        }
+    }
+    if found.truncated > 0 {
+        notes.push(format!(
+            "{} prompts did not fit the context and were cut at their left",
+            thousands(found.truncated)
+        ));
+    }
+    if let Some(stopped) = &found.stopped_early {
+        notes.push(format!(
+            "stopped early after {} of {} questions, drawn from all subjects by seed {}: the 95 % interval was within {:.1} points to each side as asked",
+            thousands(stopped.after),
+            thousands(stopped.of),
+            stopped.seed,
+            100.0 * stopped.stop_at_half_width
+        ));
+    }
+    notes
 }
 
 /// A line of `--samples`.

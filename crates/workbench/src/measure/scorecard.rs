@@ -1,5 +1,7 @@
 //! Scorecards: memory, speed, energy, MMLU and HumanEval of several models, each with what it lacks only, so that one can be resumed.
 
+use std::path::Path;
+
 use billion_eval::meters::energy;
 
 use super::{Bench, Place};
@@ -29,11 +31,16 @@ const SCORECARD_GENERATE: u32 = 64;
 impl Workbench {
     /// Measures every model of a scorecard. A model that fails leaves a note, and the others go on; the first failure is
     /// the job's, so that it can be resumed.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a scorecard's job holds, and how to report it"
+    )]
     pub(crate) fn measure_scorecard(
         &self,
         job: u32,
         scorecard: u32,
         request: &ScorecardRequest,
+        mmlu: Option<&Path>,
         engine: &EngineOptions,
         cancel: &Cancel,
         on_progress: &mut dyn FnMut(&JobProgress),
@@ -54,6 +61,8 @@ impl Workbench {
                 place,
                 model,
                 size: request.size,
+                mmlu_data: mmlu,
+                stop_at_half_width: request.stop_at_half_width,
                 engine,
                 cancel,
                 meter: &mut meter,
@@ -82,6 +91,9 @@ struct Row<'a, 'm> {
     place: Place,
     model: &'a str,
     size: ScorecardSize,
+    /// MMLU's questions; none are the starter pack's.
+    mmlu_data: Option<&'a Path>,
+    stop_at_half_width: Option<f64>,
     engine: &'a EngineOptions,
     cancel: &'a Cancel,
     meter: &'a mut Meter<'m>,
@@ -203,7 +215,11 @@ impl Row<'_, '_> {
         let Some(bench) = &mut self.bench else {
             return Ok(());
         };
-        let request = scorecard_mmlu(self.model, self.size, self.engine);
+        let request = MmluRequest {
+            data: self.mmlu_data.map(Path::to_owned),
+            stop_at_half_width: self.stop_at_half_width,
+            ..scorecard_mmlu(self.model, self.size, self.engine)
+        };
         let recorder = self.energy.is_some().then(|| {
             let wanted = energy::Wanted::of_device(&self.engine.device);
             energy::Recorder::start(move || energy::open(&wanted))
@@ -302,9 +318,8 @@ fn scorecard_mmlu(model: &str, size: ScorecardSize, engine: &EngineOptions) -> M
         shots: options.shots.map(|n| n as u32),
         limit: options.limit.map(|n| n as u32),
         subjects: options.subjects,
-        data: None,
-        samples: None,
         engine: engine.clone(),
+        ..MmluRequest::default()
     }
 }
 

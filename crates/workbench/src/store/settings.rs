@@ -1,9 +1,10 @@
-//! The person's settings, and the hashes of model files that were computed before.
+//! The person's settings, the MMLU questions they chose, and the hashes of model files that were computed before.
 
 use rusqlite::{OptionalExtension, params};
 
 use super::{Store, from_json, json};
 use crate::api::{ApiError, Settings};
+use crate::mmlu_sources::MmluChoice;
 
 impl Store {
     /// The settings; the default until some were saved.
@@ -26,6 +27,30 @@ impl Store {
                 "INSERT OR REPLACE INTO settings (key, value) VALUES ('settings', ?1)",
                 [json(settings)],
             )
+        })
+        .map(|_| ())
+    }
+
+    /// The MMLU questions that the person chose; none are the starter pack's.
+    pub(crate) fn mmlu_choice(&self) -> Result<Option<MmluChoice>, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT value FROM settings WHERE key = 'mmlu'",
+                [],
+                |row| from_json(row, "value"),
+            )
+            .optional()
+        })
+    }
+
+    /// Keeps the choice of MMLU questions.
+    pub(crate) fn save_mmlu_choice(&self, choice: Option<&MmluChoice>) -> Result<(), ApiError> {
+        self.write(|c| match choice {
+            Some(choice) => c.execute(
+                "INSERT OR REPLACE INTO settings (key, value) VALUES ('mmlu', ?1)",
+                [json(choice)],
+            ),
+            None => c.execute("DELETE FROM settings WHERE key = 'mmlu'", []),
         })
         .map(|_| ())
     }

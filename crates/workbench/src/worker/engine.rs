@@ -321,6 +321,7 @@ impl Model {
             shots: ask.shots.map(|n| n as usize),
             limit: ask.limit.map(|n| n as usize),
             subjects: ask.subjects.clone(),
+            stop_at_half_width: ask.stop_at_half_width,
             ..mmlu::MmluOptions::default()
         };
         let outcome = mmlu::run(
@@ -449,14 +450,9 @@ impl Model {
     }
 }
 
-/// MMLU from the starter pack's file or from the official folder.
+/// MMLU from the starter pack's file, an official folder or archive, or parquet files.
 pub(crate) fn read_mmlu(path: &Path) -> Result<mmlu::MmluData, ApiError> {
-    if path.is_dir() {
-        mmlu::MmluData::from_folder(path)
-    } else {
-        mmlu::MmluData::from_starter(path)
-    }
-    .map_err(failed)
+    mmlu::MmluData::read(path).map_err(failed)
 }
 
 fn finish_reason(reason: billion_llm::generate::FinishReason) -> &'static str {

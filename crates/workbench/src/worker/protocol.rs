@@ -96,7 +96,7 @@ pub enum Ask {
 /// Which MMLU questions, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MmluAsk {
-    /// The starter pack's `mmlu.jsonl`, or the official folder.
+    /// The starter pack's `mmlu.jsonl`, an official folder or archive, or parquet files.
     pub data: PathBuf,
     /// Solved examples; none is 5 where a dev split exists, else 0.
     pub shots: Option<u32>,
@@ -104,6 +104,8 @@ pub struct MmluAsk {
     pub limit: Option<u32>,
     /// Subjects; empty is all.
     pub subjects: Vec<String>,
+    /// Stop when the 95 % interval is at most this much to each side.
+    pub stop_at_half_width: Option<f64>,
     /// Answers of earlier sessions, which are not asked again.
     pub answered: Vec<MmluSample>,
 }
