@@ -391,7 +391,7 @@ mod tests {
         let fetch = || workbench.fetch_and_use_mmlu(&hub, &Cancel::default(), &mut |_| {});
         let error = fetch().unwrap_err();
         assert_eq!(error.code, ErrorCode::Failed);
-        assert!(error.message.contains("offline"), "{error}");
+        assert!(error.message.contains("HF_HUB_OFFLINE"), "{error}");
         let all = cache
             .join("datasets--cais--mmlu/snapshots")
             .join(datasets::MMLU_COMMIT)
