@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use billion_workbench::api::{ReplyOptions, ScorecardSize};
+use billion_workbench::api::{ExportFormat, ReplyOptions, ScorecardSize};
 use billion_workbench::{EngineOptions, Executor};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -332,6 +332,9 @@ pub struct Scorecard {
     /// Stop MMLU as soon as its 95 % interval is at most so many percentage points to each side.
     #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     pub stop_at: Option<f64>,
+    /// Write a self-contained report here when all is measured.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[command(flatten)]
     pub engine: Engine,
 }
@@ -352,10 +355,76 @@ impl Scorecard {
 #[derive(Debug, Subcommand)]
 pub enum Results {
     /// All runs, the latest first.
-    List,
+    List {
+        /// Only runs of this task: mmlu, humaneval, speed, memory, energy, perplexity.
+        #[arg(long)]
+        task: Option<String>,
+        /// Only runs of this model.
+        #[arg(long)]
+        model: Option<String>,
+    },
     /// A run with all it holds.
     Show {
         /// Number of the run.
         id: u32,
     },
+    /// Two runs of the same task beside each other.
+    Compare {
+        /// Number of the first run.
+        a: u32,
+        /// Number of the second run.
+        b: u32,
+    },
+    /// Write runs, or a scorecard with its runs, to a file.
+    Export(Export),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "scorecard"]))]
+pub struct Export {
+    /// Numbers of runs.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<u32>,
+    /// Number of a scorecard.
+    #[arg(long, value_name = "ID")]
+    pub scorecard: Option<u32>,
+    /// Form [default: by the ending of FILE].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// File to write; an existing one is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Everything, with every answer.
+    Json,
+    /// A row an answer.
+    Csv,
+    /// A self-contained report.
+    Html,
+    /// The charts as a picture.
+    Png,
+    /// The charts as a drawing.
+    Svg,
+}
+
+impl Export {
+    /// The form asked for, or else the one that the file's name ends with.
+    pub fn format(&self) -> anyhow::Result<ExportFormat> {
+        let named = self.out.extension().and_then(|end| end.to_str());
+        let by_name = named.and_then(|end| Format::from_str(end, true).ok());
+        match self.format.or(by_name) {
+            Some(Format::Json) => Ok(ExportFormat::Json),
+            Some(Format::Csv) => Ok(ExportFormat::Csv),
+            Some(Format::Html) => Ok(ExportFormat::Html),
+            Some(Format::Png) => Ok(ExportFormat::Png),
+            Some(Format::Svg) => Ok(ExportFormat::Svg),
+            None => anyhow::bail!(
+                "{} does not say its form; give --format json, csv, html, png or svg",
+                self.out.display()
+            ),
+        }
+    }
 }

@@ -1,16 +1,17 @@
-//! Stored runs as people see them: the list, one run with all it holds, deletion.
+//! Stored runs as people see them: the list, one run with all it holds, deletion, and the charts over all of them.
 
 use std::path::Path;
 
 use billion_eval::tasks::humaneval::read_problems;
 use billion_eval::tasks::mmlu::MmluData;
 
-use crate::api::{AnsweredQuestion, ApiError, Fact, JudgedCompletion, RunDetails, RunSummary};
-use crate::facade::Workbench;
-use crate::machine::bytes_words;
-use crate::reports::{
-    EnergyReport, MemoryReport, MmluPart, MmluReport, PerplexityReport, SpeedReport, Spread,
+use crate::api::{
+    AnsweredQuestion, ApiError, ChartData, JudgedCompletion, ModelIdentity, RunDetails, RunSummary,
 };
+use crate::charts::{run_charts, stored_charts};
+use crate::facade::Workbench;
+use crate::figures::{RunFigure, facts, figures, headline};
+use crate::reports::MmluReport;
 use crate::scorecards::report_of;
 use crate::store::{Judged, RunFilter, RunRow};
 use crate::worker::{MmluSample, read_mmlu};
@@ -28,28 +29,103 @@ impl Workbench {
     /// A run with all it holds.
     pub fn run_details(&self, id: u32) -> Result<RunDetails, ApiError> {
         let run = self.store.run(id)?;
-        let samples = self.store.samples(id)?;
+        Ok(RunDetails {
+            summary: summary(&run),
+            facts: facts(&run),
+            figures: figures(&run)?.into_iter().map(RunFigure::fact).collect(),
+            questions: self.questions(&run)?,
+            completions: self.completions(&run)?,
+            charts: run_charts(&run)?,
+            command: run.run.command.clone(),
+        })
+    }
+
+    /// The chart that the project argues for, from the stored runs: quality, code and right answers a watt-hour against
+    /// parameters. Of each model and quantization the MMLU run with most questions counts, and else the latest run.
+    pub fn stored_charts(&self) -> Result<Vec<ChartData>, ApiError> {
+        let runs = self.store.runs(RunFilter {
+            finished: true,
+            ..RunFilter::default()
+        })?;
+        // The oldest model first, so that a chart only grows at its end.
+        let mut models: Vec<(&str, &str)> = Vec::new();
+        for run in runs.iter().rev() {
+            let model = (run.run.model.as_str(), run.run.quant.as_str());
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+        let mut lines = Vec::with_capacity(models.len());
+        for (model, quant) in models {
+            let mut own: Vec<&RunRow> = runs
+                .iter()
+                .filter(|run| run.run.model == model && run.run.quant == quant)
+                .collect();
+            // A stable sort keeps the latest first among equals; a run that cannot be read counts for nothing.
+            own.sort_by_key(|run| std::cmp::Reverse(questions_of(run)));
+            own.retain(|run| run.run.task != "mmlu" || questions_of(run) > 0);
+            lines.push(self.line(model, &own)?);
+        }
+        Ok(stored_charts(&lines))
+    }
+
+    /// The place of every model of this machine and of the stored runs in the order of first use. It decides the colour
+    /// and the marker of a model in every chart, column and export, and never changes.
+    pub fn identities(&self) -> Result<Vec<ModelIdentity>, ApiError> {
+        let mut seen: Vec<String> = Vec::new();
+        // A library that cannot be read costs no colours of stored runs.
+        seen.extend(
+            self.library
+                .installed()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|model| model.id),
+        );
+        let runs = self.store.runs(RunFilter::default())?;
+        seen.extend(runs.into_iter().rev().map(|run| run.run.model));
+        self.identities_with(&seen)
+    }
+
+    /// The places, after those of `models` that had none got theirs in this order.
+    pub(crate) fn identities_with(
+        &self,
+        models: &[String],
+    ) -> Result<Vec<ModelIdentity>, ApiError> {
+        let order = self.store.know_models(models)?;
+        Ok(order
+            .into_iter()
+            .zip(0..)
+            .map(|(model, index)| ModelIdentity { model, index })
+            .collect())
+    }
+
+    /// Deletes a run; a scorecard that showed it becomes incomplete.
+    pub fn delete_run(&self, id: u32) -> Result<(), ApiError> {
+        if self.store.delete_run(id)? {
+            Ok(())
+        } else {
+            Err(ApiError::failed(format!(
+                "there is no run {id}; `billion results list` shows all"
+            )))
+        }
+    }
+
+    /// The answered questions of an MMLU run, with their texts where their source is still there.
+    pub(crate) fn questions(&self, run: &RunRow) -> Result<Vec<AnsweredQuestion>, ApiError> {
+        let samples = self.store.samples(run.id)?;
         let data = run.run.settings["data"]
             .as_str()
             .filter(|_| !samples.is_empty());
         // Without its source a question shows its row only.
         let data = data.and_then(|path| read_mmlu(Path::new(path)).ok());
-        Ok(RunDetails {
-            summary: summary(&run),
-            facts: facts(&run),
-            figures: figures(&run)?,
-            questions: samples
-                .iter()
-                .map(|sample| question(sample, data.as_ref()))
-                .collect(),
-            completions: self.judged_completions(&run)?,
-            charts: Vec::new(),
-            command: run.run.command.clone(),
-        })
+        Ok(samples
+            .iter()
+            .map(|sample| question(sample, data.as_ref()))
+            .collect())
     }
 
     /// The completions of a HumanEval run with their problems.
-    fn judged_completions(&self, run: &RunRow) -> Result<Vec<JudgedCompletion>, ApiError> {
+    pub(crate) fn completions(&self, run: &RunRow) -> Result<Vec<JudgedCompletion>, ApiError> {
         let made = self.store.completions(run.id)?;
         let source = run.run.settings["problems"]
             .as_str()
@@ -82,20 +158,18 @@ impl Workbench {
             })
             .collect())
     }
-
-    /// Deletes a run; a scorecard that showed it becomes incomplete.
-    pub fn delete_run(&self, id: u32) -> Result<(), ApiError> {
-        if self.store.delete_run(id)? {
-            Ok(())
-        } else {
-            Err(ApiError::failed(format!(
-                "there is no run {id}; `billion results list` shows all"
-            )))
-        }
-    }
 }
 
-fn summary(run: &RunRow) -> RunSummary {
+/// Questions that an MMLU run answered; 0 of any other.
+fn questions_of(run: &RunRow) -> u32 {
+    if run.run.task != "mmlu" {
+        return 0;
+    }
+    report_of::<MmluReport>(run).map_or(0, |report| report.total)
+}
+
+/// A run as listed.
+pub(crate) fn summary(run: &RunRow) -> RunSummary {
     RunSummary {
         id: run.id,
         task: run.run.task.clone(),
@@ -105,263 +179,6 @@ fn summary(run: &RunRow) -> RunSummary {
         created_at: run.created_at,
         scorecard: run.run.scorecard,
     }
-}
-
-fn headline(run: &RunRow) -> Result<String, ApiError> {
-    if run.report.is_none() {
-        return Ok("not finished".to_owned());
-    }
-    Ok(match run.run.task.as_str() {
-        "mmlu" => {
-            let report: MmluReport = report_of(run)?;
-            format!(
-                "{:.1} % ({:.1}–{:.1}), {} question{}",
-                report.accuracy * 100.0,
-                report.ci95[0] * 100.0,
-                report.ci95[1] * 100.0,
-                report.total,
-                if report.total == 1 { "" } else { "s" }
-            )
-        }
-        "speed" => {
-            let report: SpeedReport = report_of(run)?;
-            format!(
-                "generates {}, reads {} tokens/s",
-                rate(report.decode_tokens_per_s.median),
-                rate(report.prefill_tokens_per_s.median)
-            )
-        }
-        "memory" => {
-            let report: MemoryReport = report_of(run)?;
-            format!(
-                "{} at peak with {} tokens",
-                bytes_words(report.peak_rss_bytes),
-                report.ctx
-            )
-        }
-        "energy" => {
-            let report: EnergyReport = report_of(run)?;
-            report.spread.map_or_else(
-                || "not measured".to_owned(),
-                |spread| format!("{} a token, idle subtracted", joules(&spread)),
-            )
-        }
-        _ => {
-            let report: PerplexityReport = report_of(run)?;
-            format!(
-                "perplexity {:.3} over {} tokens",
-                report.perplexity, report.tokens
-            )
-        }
-    })
-}
-
-/// "0.312 J (0.301 to 0.330)".
-fn joules(spread: &Spread) -> String {
-    format!(
-        "{:.3} J ({:.3} to {:.3})",
-        spread.median, spread.min, spread.max
-    )
-}
-
-/// The figures of an energy run. A stored one has them all.
-fn energy_figures(report: &EnergyReport) -> Vec<Fact> {
-    let watts = |watts: f64| format!("{watts:.2} W");
-    let mut figures = Vec::new();
-    if let Some(spread) = &report.spread {
-        figures.push(fact("Energy a token, idle subtracted", joules(spread)));
-    }
-    let single = [
-        (
-            "Energy a token, idle included",
-            report.gross_joules_per_token.map(|j| format!("{j:.3} J")),
-        ),
-        ("Idle", report.idle_watts.map(watts)),
-        ("Generating", report.load_watts.map(watts)),
-        ("Measured at", report.source.clone()),
-        ("It counts", report.covers.clone()),
-        (
-            "Measured over",
-            Some(format!(
-                "{} tokens in {:.1} s",
-                report.tokens, report.seconds
-            )),
-        ),
-    ];
-    figures.extend(
-        single
-            .into_iter()
-            .filter_map(|(label, value)| value.map(|value| fact(label, value))),
-    );
-    figures.extend(report.notes.iter().map(|note| fact("Note", note)));
-    figures
-}
-
-fn rate(value: f64) -> String {
-    if value >= 100.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.1}")
-    }
-}
-
-fn facts(run: &RunRow) -> Vec<Fact> {
-    let mut facts = vec![
-        fact("Model", &run.run.name),
-        fact("File", &run.run.path),
-        fact("SHA-256 of the weights", &run.run.sha256),
-        fact("Quantization", &run.run.quant),
-        fact("Parameters", run.run.params),
-        fact("Task version", &run.run.task_version),
-    ];
-    if run.run.task == "mmlu" {
-        facts.push(fact("Examples before a question", run.run.shots));
-    }
-    facts.extend([
-        fact("Seed", run.run.seed),
-        fact("Hardware", &run.run.hardware),
-        fact("Instruction set", &run.run.isa),
-        fact("Threads", run.run.threads),
-        fact("Version of Billion", &run.app_version),
-    ]);
-    if let Some(settings) = run.run.settings.as_object() {
-        for (key, value) in settings {
-            let value = match value {
-                serde_json::Value::Null => continue,
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Array(items) if items.is_empty() => continue,
-                serde_json::Value::Array(items) => items
-                    .iter()
-                    .map(|item| {
-                        item.as_str()
-                            .map_or_else(|| item.to_string(), str::to_owned)
-                    })
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                other => other.to_string(),
-            };
-            facts.push(fact(setting_words(key), value));
-        }
-    }
-    facts
-}
-
-fn setting_words(key: &str) -> &str {
-    match key {
-        "data" => "Questions from",
-        "data_sha256" => "SHA-256 of the questions",
-        "text" => "Text",
-        "text_sha256" => "SHA-256 of the text",
-        "shots" => "Examples asked for",
-        "limit" => "Rows of each subject",
-        "subjects" => "Subjects",
-        "executor" => "Executor",
-        "device" => "Device",
-        "source" => "Energy measured at",
-        "context_len" => "Context in tokens",
-        "ctx" => "Tokens in the cache or window",
-        "prompt" => "Prompt tokens",
-        "gen" => "Generated tokens",
-        "repeat" => "Repeats",
-        "batch" => "Sequences together",
-        "depth" => "Tokens in the cache before",
-        other => other,
-    }
-}
-
-fn figures(run: &RunRow) -> Result<Vec<Fact>, ApiError> {
-    if run.report.is_none() {
-        return Ok(Vec::new());
-    }
-    let spread = |label: &str, spread: &Spread| {
-        fact(
-            label,
-            format!(
-                "{} tokens/s ({} to {})",
-                rate(spread.median),
-                rate(spread.min),
-                rate(spread.max)
-            ),
-        )
-    };
-    Ok(match run.run.task.as_str() {
-        "mmlu" => {
-            let report: MmluReport = report_of(run)?;
-            let mut figures = vec![
-                fact("Accuracy", format!("{:.2} %", report.accuracy * 100.0)),
-                fact(
-                    "95 % interval",
-                    format!(
-                        "{:.2} to {:.2} %",
-                        report.ci95[0] * 100.0,
-                        report.ci95[1] * 100.0
-                    ),
-                ),
-                fact(
-                    "Right answers",
-                    format!("{} of {}", report.correct, report.total),
-                ),
-                fact("Prompt tokens computed", report.prompt_tokens_computed),
-                fact("Time", format!("{:.1} s", report.seconds)),
-            ];
-            let part = |(name, part): (&String, &MmluPart)| {
-                let name = name.replace('_', " ");
-                fact(
-                    &name,
-                    format!(
-                        "{:.1} % ({} of {})",
-                        part.accuracy * 100.0,
-                        part.correct,
-                        part.total
-                    ),
-                )
-            };
-            figures.extend(report.by_group.iter().map(part));
-            figures.extend(report.by_subject.iter().map(part));
-            figures
-        }
-        "speed" => {
-            let report: SpeedReport = report_of(run)?;
-            let mut figures = vec![
-                spread("Generating", &report.decode_tokens_per_s),
-                spread("Reading a prompt", &report.prefill_tokens_per_s),
-                fact("Time to first token", format!("{:.3} s", report.ttft_s)),
-                fact("Time to load", format!("{:.3} s", report.load_s)),
-            ];
-            figures.extend(report.notes.iter().map(|note| fact("Note", note)));
-            figures
-        }
-        "memory" => {
-            let report: MemoryReport = report_of(run)?;
-            let mut figures = vec![
-                fact("Peak", bytes_words(report.peak_rss_bytes)),
-                fact(
-                    "After loading",
-                    report
-                        .idle_rss_bytes
-                        .map_or_else(|| "unknown".to_owned(), bytes_words),
-                ),
-                fact("Weights", bytes_words(report.weights_bytes)),
-                fact("KV cache", bytes_words(report.kv_bytes)),
-                fact("KV cache a token", bytes_words(report.kv_bytes_per_token)),
-            ];
-            figures.extend(report.notes.iter().map(|note| fact("Note", note)));
-            figures
-        }
-        "energy" => energy_figures(&report_of(run)?),
-        _ => {
-            let report: PerplexityReport = report_of(run)?;
-            vec![
-                fact("Perplexity", format!("{:.4}", report.perplexity)),
-                fact(
-                    "Mean negative log-likelihood",
-                    format!("{:.5} nats a token", report.nll_mean),
-                ),
-                fact("Tokens scored", report.tokens),
-                fact("Time", format!("{:.1} s", report.seconds)),
-            ]
-        }
-    })
 }
 
 /// A verdict of the sandbox for people.
@@ -383,17 +200,6 @@ pub(crate) fn verdict_words(verdict: &str) -> String {
         other => return other.replace('_', " "),
     }
     .to_owned()
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "numbers and texts alike, without a reference at each"
-)]
-fn fact(label: &str, value: impl ToString) -> Fact {
-    Fact {
-        label: label.to_owned(),
-        value: value.to_string(),
-    }
 }
 
 fn question(sample: &MmluSample, data: Option<&MmluData>) -> AnsweredQuestion {

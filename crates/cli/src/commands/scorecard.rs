@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use billion_workbench::Workbench;
-use billion_workbench::api::{Figure, Scorecard as Card, ScorecardRequest};
+use billion_workbench::api::{
+    ExportFormat, ExportRequest, Figure, Scorecard as Card, ScorecardRequest,
+};
 
 use crate::args::Scorecard;
 use crate::output;
@@ -16,9 +18,25 @@ pub fn run(workbench: &Workbench, args: &Scorecard, json: bool) -> anyhow::Resul
         size: args.size(),
         stop_at_half_width: args.stop_at,
     };
+    if let Some(file) = &args.html {
+        workbench.check_export(file)?;
+    }
     let bar = Bar::new();
     let card = workbench.run_scorecard(&request, &engine, &mut |progress| bar.show(progress))?;
     drop(bar);
+    if let Some(file) = &args.html {
+        let report = workbench.export_results(&ExportRequest {
+            scorecard: Some(card.id),
+            runs: Vec::new(),
+            format: ExportFormat::Html,
+            out: file.display().to_string(),
+        })?;
+        output::say(&format!(
+            "wrote the report {} ({})",
+            report.path,
+            output::size(report.bytes)
+        ));
+    }
     if json {
         return output::json(&card);
     }

@@ -241,6 +241,16 @@ pub struct Flip {
     pub a_right: bool,
 }
 
+/// The place of a model in the order of first use: it decides the model's colour and marker everywhere, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct ModelIdentity {
+    /// Model id.
+    pub model: String,
+    /// From 0.
+    pub index: u32,
+}
+
 /// Form of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]

@@ -226,6 +226,18 @@ impl Store {
         })
     }
 
+    /// How many answers a run has.
+    pub(crate) fn count_answers(&self, run: u32) -> Result<u64, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT (SELECT count(*) FROM samples WHERE run = ?1) + (SELECT count(*) FROM completions WHERE run = ?1)",
+                [run],
+                |row| row.get::<_, i64>(0),
+            )
+        })
+        .map(|count| count as u64)
+    }
+
     /// Deletes a run and its samples. False if there was none.
     pub(crate) fn delete_run(&self, id: u32) -> Result<bool, ApiError> {
         self.write(|c| {

@@ -34,11 +34,9 @@ impl Store {
     /// The MMLU questions that the person chose; none are the starter pack's.
     pub(crate) fn mmlu_choice(&self) -> Result<Option<MmluChoice>, ApiError> {
         self.read(|c| {
-            c.query_row(
-                "SELECT value FROM settings WHERE key = 'mmlu'",
-                [],
-                |row| from_json(row, "value"),
-            )
+            c.query_row("SELECT value FROM settings WHERE key = 'mmlu'", [], |row| {
+                from_json(row, "value")
+            })
             .optional()
         })
     }
@@ -53,6 +51,36 @@ impl Store {
             None => c.execute("DELETE FROM settings WHERE key = 'mmlu'", []),
         })
         .map(|_| ())
+    }
+
+    /// The order in which models were first used, after those of `models` that were not in it were put at its end.
+    pub(crate) fn know_models(&self, models: &[String]) -> Result<Vec<String>, ApiError> {
+        const KEY: &str = "model_identities";
+        let kept = |c: &rusqlite::Connection| {
+            c.query_row("SELECT value FROM settings WHERE key = ?1", [KEY], |row| {
+                from_json::<Vec<String>>(row, "value")
+            })
+            .optional()
+            .map(Option::unwrap_or_default)
+        };
+        let order = self.read(kept)?;
+        if models.iter().all(|model| order.contains(model)) {
+            return Ok(order);
+        }
+        // Read again inside the transaction: another process may have added some meanwhile.
+        self.write(|c| {
+            let mut order = kept(c)?;
+            for model in models {
+                if !order.contains(model) {
+                    order.push(model.clone());
+                }
+            }
+            c.execute(
+                "INSERT OR REPLACE INTO settings (key, value) VALUES (?1, ?2)",
+                [KEY, &json(&order)],
+            )?;
+            Ok(order)
+        })
     }
 
     /// The hash of a file as it was with this size and time.

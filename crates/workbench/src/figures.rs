@@ -1,0 +1,469 @@
+//! The figures and facts of a single run, by task: label, value in words, and the number behind it, so that two runs can
+//! be compared.
+
+use billion_eval::tasks::mmlu::group_of;
+use serde_json::Value;
+
+use crate::api::{ApiError, Fact};
+use crate::machine::bytes_words;
+use crate::reports::{
+    EnergyReport, HumanEvalReport, MemoryReport, MmluPart, MmluReport, PerplexityReport,
+    SpeedReport, Spread,
+};
+use crate::results::verdict_words;
+use crate::scorecards::report_of;
+use crate::store::RunRow;
+use crate::words::{counted, duration, grouped, percent, significant, subject_words};
+
+/// What a number counts, which decides how its change reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// A share; changes are in points.
+    Share,
+    /// A size in bytes.
+    Bytes,
+    /// Anything else whose ratio says most: speeds, times, joules, perplexity.
+    Ratio,
+    /// A count of questions or tokens.
+    Count,
+}
+
+/// A figure of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunFigure {
+    pub(crate) label: String,
+    pub(crate) text: String,
+    /// None of notes and intervals.
+    pub(crate) number: Option<(f64, Measure)>,
+}
+
+impl RunFigure {
+    fn new(label: &str, text: impl Into<String>, number: f64, measure: Measure) -> Self {
+        Self {
+            label: label.to_owned(),
+            text: text.into(),
+            number: Some((number, measure)),
+        }
+    }
+
+    fn words(label: &str, text: impl Into<String>) -> Self {
+        Self {
+            label: label.to_owned(),
+            text: text.into(),
+            number: None,
+        }
+    }
+
+    fn share(label: &str, share: f64) -> Self {
+        Self::new(
+            label,
+            format!("{:.2} %", share * 100.0),
+            share,
+            Measure::Share,
+        )
+    }
+
+    fn bytes(label: &str, bytes: u64) -> Self {
+        Self::new(label, bytes_words(bytes), bytes as f64, Measure::Bytes)
+    }
+
+    fn count(label: &str, count: u64) -> Self {
+        Self::new(label, grouped(count), count as f64, Measure::Count)
+    }
+
+    fn time(label: &str, seconds: f64) -> Self {
+        Self::new(label, duration(seconds), seconds, Measure::Ratio)
+    }
+
+    fn spread(label: &str, spread: &Spread) -> Self {
+        let text = format!(
+            "{} tokens/s ({} to {})",
+            significant(spread.median),
+            significant(spread.min),
+            significant(spread.max)
+        );
+        Self::new(label, text, spread.median, Measure::Ratio)
+    }
+
+    fn part(name: &str, part: &MmluPart) -> Self {
+        let label = if matches!(name, "stem" | "humanities" | "social_sciences" | "other") {
+            format!("Group: {}", subject_words(name))
+        } else if group_of(name).is_some() {
+            format!("Subject: {}", subject_words(name))
+        } else {
+            format!("Subject of none of the groups: {}", subject_words(name))
+        };
+        let text = format!(
+            "{} ({} of {})",
+            percent(part.accuracy),
+            grouped(u64::from(part.correct)),
+            grouped(u64::from(part.total))
+        );
+        Self::new(&label, text, part.accuracy, Measure::Share)
+    }
+
+    pub(crate) fn fact(self) -> Fact {
+        Fact {
+            label: self.label,
+            value: self.text,
+        }
+    }
+}
+
+/// The main figure in words: "31.0 % (24.0–38.9), 100 questions".
+pub(crate) fn headline(run: &RunRow) -> Result<String, ApiError> {
+    if run.report.is_none() {
+        return Ok("not finished".to_owned());
+    }
+    Ok(match run.run.task.as_str() {
+        "mmlu" => {
+            let report: MmluReport = report_of(run)?;
+            format!(
+                "{} ({:.1}–{:.1}), {}",
+                percent(report.accuracy),
+                report.ci95[0] * 100.0,
+                report.ci95[1] * 100.0,
+                counted(u64::from(report.total), "question")
+            )
+        }
+        "humaneval" => {
+            let report: HumanEvalReport = report_of(run)?;
+            format!(
+                "{} ({:.1}–{:.1}), {} of {} pass",
+                percent(report.pass_at_1),
+                report.ci95[0] * 100.0,
+                report.ci95[1] * 100.0,
+                report.passed,
+                counted(u64::from(report.total), "completion")
+            )
+        }
+        "speed" => {
+            let report: SpeedReport = report_of(run)?;
+            format!(
+                "generates {}, reads {} tokens/s",
+                significant(report.decode_tokens_per_s.median),
+                significant(report.prefill_tokens_per_s.median)
+            )
+        }
+        "memory" => {
+            let report: MemoryReport = report_of(run)?;
+            format!(
+                "{} at peak with {} tokens",
+                bytes_words(report.peak_rss_bytes),
+                grouped(u64::from(report.ctx))
+            )
+        }
+        "energy" => {
+            let report: EnergyReport = report_of(run)?;
+            report.spread.map_or_else(
+                || "not measured".to_owned(),
+                |spread| format!("{} a token, idle subtracted", joules(&spread)),
+            )
+        }
+        "perplexity" => {
+            let report: PerplexityReport = report_of(run)?;
+            format!(
+                "perplexity {:.3} over {} tokens",
+                report.perplexity,
+                grouped(report.tokens)
+            )
+        }
+        other => format!("a task that this version does not know: {other}"),
+    })
+}
+
+/// The figures of a run; none until it is finished.
+pub(crate) fn figures(run: &RunRow) -> Result<Vec<RunFigure>, ApiError> {
+    if run.report.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(match run.run.task.as_str() {
+        "mmlu" => mmlu(&report_of(run)?),
+        "humaneval" => humaneval(&report_of(run)?),
+        "speed" => speed(&report_of(run)?),
+        "memory" => memory(&report_of(run)?),
+        "energy" => energy(&report_of(run)?),
+        "perplexity" => perplexity(&report_of(run)?),
+        _ => Vec::new(),
+    })
+}
+
+fn mmlu(report: &MmluReport) -> Vec<RunFigure> {
+    let mut figures = vec![
+        RunFigure::share("Accuracy", report.accuracy),
+        interval(report.ci95),
+        right(report.correct, report.total),
+        RunFigure::count("Prompt tokens computed", report.prompt_tokens_computed),
+        RunFigure::time("Time", report.seconds),
+    ];
+    if report.truncated > 0 {
+        figures.push(RunFigure::count(
+            "Questions cut to fit the context",
+            u64::from(report.truncated),
+        ));
+    }
+    if let Some(stopped) = &report.stopped_early {
+        figures.push(RunFigure::words(
+            "Stopped early",
+            format!(
+                "after {} of {} questions, when the interval was at most {:.1} points to each side",
+                grouped(u64::from(stopped.after)),
+                grouped(u64::from(stopped.of)),
+                stopped.stop_at_half_width * 100.0
+            ),
+        ));
+    }
+    figures.extend(notes(&report.notes));
+    let parts = report.by_group.iter().chain(&report.by_subject);
+    figures.extend(parts.map(|(name, part)| RunFigure::part(name, part)));
+    figures
+}
+
+fn humaneval(report: &HumanEvalReport) -> Vec<RunFigure> {
+    let mut figures = vec![
+        RunFigure::share("pass@1", report.pass_at_1),
+        interval(report.ci95),
+    ];
+    let several = report.pass_at_k.iter().filter(|(k, _)| **k > 1);
+    figures.extend(several.map(|(k, share)| RunFigure::share(&format!("pass@{k}"), *share)));
+    figures.extend([
+        RunFigure::new(
+            "Completions that pass",
+            format!("{} of {}", report.passed, grouped(u64::from(report.total))),
+            f64::from(report.passed),
+            Measure::Count,
+        ),
+        RunFigure::count("Problems", u64::from(report.problems)),
+    ]);
+    if let Some(speed) = report.tokens_per_s {
+        figures.push(RunFigure::new(
+            "Writing",
+            format!("{} tokens/s", significant(speed)),
+            speed,
+            Measure::Ratio,
+        ));
+    }
+    figures.push(RunFigure::time("Time", report.seconds));
+    figures.extend(report.verdicts.iter().map(|(verdict, count)| {
+        RunFigure::count(
+            &format!("Verdict: {}", verdict_words(verdict)),
+            u64::from(*count),
+        )
+    }));
+    figures
+}
+
+fn interval([lo, hi]: [f64; 2]) -> RunFigure {
+    RunFigure::words(
+        "95 % interval",
+        format!("{:.2} to {:.2} %", lo * 100.0, hi * 100.0),
+    )
+}
+
+fn right(correct: u32, total: u32) -> RunFigure {
+    RunFigure::new(
+        "Right answers",
+        format!(
+            "{} of {}",
+            grouped(u64::from(correct)),
+            grouped(u64::from(total))
+        ),
+        f64::from(correct),
+        Measure::Count,
+    )
+}
+
+fn notes(notes: &[String]) -> impl Iterator<Item = RunFigure> + '_ {
+    notes
+        .iter()
+        .map(|note| RunFigure::words("Note", note.as_str()))
+}
+
+fn speed(report: &SpeedReport) -> Vec<RunFigure> {
+    let mut figures = vec![
+        RunFigure::spread("Generating", &report.decode_tokens_per_s),
+        RunFigure::spread("Reading a prompt", &report.prefill_tokens_per_s),
+        RunFigure::time("Time to first token", report.ttft_s),
+        RunFigure::time("Time to load", report.load_s),
+    ];
+    if let Some(busy) = report.other_cores_busy {
+        figures.push(RunFigure::words(
+            "Other programs meanwhile",
+            format!("{busy:.2} cores busy"),
+        ));
+    }
+    figures.extend(notes(&report.notes));
+    figures
+}
+
+fn memory(report: &MemoryReport) -> Vec<RunFigure> {
+    let mut figures = vec![
+        RunFigure::bytes("Peak", report.peak_rss_bytes),
+        report.idle_rss_bytes.map_or_else(
+            || RunFigure::words("After loading", "unknown"),
+            |bytes| RunFigure::bytes("After loading", bytes),
+        ),
+        RunFigure::bytes("Weights", report.weights_bytes),
+        RunFigure::bytes("KV cache", report.kv_bytes),
+        RunFigure::bytes("KV cache a token", report.kv_bytes_per_token),
+    ];
+    figures.extend(notes(&report.notes));
+    figures
+}
+
+/// "0.312 J (0.301 to 0.330)".
+fn joules(spread: &Spread) -> String {
+    format!(
+        "{:.3} J ({:.3} to {:.3})",
+        spread.median, spread.min, spread.max
+    )
+}
+
+/// A stored run has them all.
+fn energy(report: &EnergyReport) -> Vec<RunFigure> {
+    let ratio =
+        |label: &str, text: String, value| RunFigure::new(label, text, value, Measure::Ratio);
+    let watts = |label: &str, watts: f64| ratio(label, format!("{watts:.2} W"), watts);
+    let mut figures = Vec::new();
+    if let Some(spread) = &report.spread {
+        figures.push(ratio(
+            "Energy a token, idle subtracted",
+            joules(spread),
+            spread.median,
+        ));
+    }
+    if let Some(gross) = report.gross_joules_per_token {
+        figures.push(ratio(
+            "Energy a token, idle included",
+            format!("{gross:.3} J"),
+            gross,
+        ));
+    }
+    figures.extend(report.idle_watts.map(|value| watts("Idle", value)));
+    figures.extend(report.load_watts.map(|value| watts("Generating", value)));
+    for (label, value) in [
+        ("Measured at", &report.source),
+        ("It counts", &report.covers),
+    ] {
+        figures.extend(
+            value
+                .iter()
+                .map(|value| RunFigure::words(label, value.as_str())),
+        );
+    }
+    figures.push(RunFigure::words(
+        "Measured over",
+        format!(
+            "{} tokens in {}",
+            grouped(u64::from(report.tokens)),
+            duration(report.seconds)
+        ),
+    ));
+    figures.extend(notes(&report.notes));
+    figures
+}
+
+fn perplexity(report: &PerplexityReport) -> Vec<RunFigure> {
+    vec![
+        RunFigure::new(
+            "Perplexity",
+            format!("{:.4}", report.perplexity),
+            report.perplexity,
+            Measure::Ratio,
+        ),
+        RunFigure::words(
+            "Mean negative log-likelihood",
+            format!("{:.5} nats a token", report.nll_mean),
+        ),
+        RunFigure::count("Tokens scored", report.tokens),
+        RunFigure::time("Time", report.seconds),
+    ]
+}
+
+/// What fixes the result: model, hash, task, settings, machine.
+pub(crate) fn facts(run: &RunRow) -> Vec<Fact> {
+    let mut facts = vec![
+        fact("Model", run.run.name.clone()),
+        fact("File", run.run.path.clone()),
+        fact("SHA-256 of the weights", run.run.sha256.clone()),
+        fact("Quantization", run.run.quant.clone()),
+        fact("Parameters", grouped(run.run.params)),
+        fact("Task version", run.run.task_version.clone()),
+    ];
+    if run.run.task == "mmlu" {
+        facts.push(fact(
+            "Examples before a question",
+            run.run.shots.to_string(),
+        ));
+    }
+    facts.extend([
+        fact("Seed", run.run.seed.to_string()),
+        fact("Hardware", run.run.hardware.clone()),
+        fact("Instruction set", run.run.isa.clone()),
+        fact("Threads", run.run.threads.to_string()),
+        fact("Version of Billion", run.app_version.clone()),
+    ]);
+    if let Some(settings) = run.run.settings.as_object() {
+        facts.extend(
+            settings
+                .iter()
+                .filter_map(|(key, value)| Some(fact(setting_words(key), setting_value(value)?))),
+        );
+    }
+    facts
+}
+
+/// A setting for people; none where it was left open.
+fn setting_value(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::Array(items) if items.is_empty() => return None,
+        Value::Array(items) => items
+            .iter()
+            .filter_map(setting_value)
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Object(_) => value.to_string(),
+    })
+}
+
+fn setting_words(key: &str) -> &str {
+    match key {
+        "data" => "Questions from",
+        "data_sha256" => "SHA-256 of the questions",
+        "text" => "Text",
+        "text_sha256" => "SHA-256 of the text",
+        "shots" => "Examples asked for",
+        "limit" => "Rows of each subject",
+        "subjects" => "Subjects",
+        "executor" => "Executor",
+        "device" => "Device",
+        "source" => "Energy measured at",
+        "problems" => "Problems from",
+        "problems_sha256" => "SHA-256 of the problems",
+        "context_len" => "Context in tokens",
+        "ctx" => "Tokens in the cache or window",
+        "prompt" => "Prompt tokens",
+        "gen" => "Generated tokens",
+        "repeat" => "Repeats",
+        "batch" => "Sequences together",
+        "depth" => "Tokens in the cache before",
+        "n" => "Samples of each problem",
+        "temperature" => "Temperature",
+        "max_tokens" => "Most tokens of a completion",
+        "form" => "Form of the prompt",
+        "stop_at_half_width" => "Stops at a half width of",
+        "adapter" => "Adapter",
+        other => other,
+    }
+}
+
+fn fact(label: &str, value: String) -> Fact {
+    Fact {
+        label: label.to_owned(),
+        value,
+    }
+}
