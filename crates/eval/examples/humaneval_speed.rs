@@ -3,8 +3,10 @@
 //!     cargo run --release -p billion-eval --example humaneval_speed -- MODEL HumanEval.jsonl.gz \
 //!         [problems=N] [tokens=N] [rounds=N] [slots=N] [threads=N] [only=0]
 //!
-//! The two take turns, so that other load on the machine meets both; each round gives a ratio, of which the median, least
-//! and greatest are printed. Texts are compared too. `only=1` runs the many alone, for a profile.
+//! Problems are put in the base form, in which every model writes on. The two take turns, so that other load on the
+//! machine meets both; each round gives a ratio of writing speeds (reading the prompts, which is the same work for both, is
+//! told apart), of which the median, least and greatest are printed. Texts are compared too. `only=1` runs the many alone,
+//! for a profile.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -12,7 +14,7 @@ use std::path::Path;
 
 use billion_eval::UnderTest;
 use billion_eval::clock::SystemClock;
-use billion_eval::tasks::humaneval::{HumanEvalOptions, read_problems, run};
+use billion_eval::tasks::humaneval::{Form, HumanEvalOptions, read_problems, run};
 use billion_llm::load::{LoadOptions, ModelFiles, load};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut options = HumanEvalOptions {
         limit: Some(24),
         max_tokens: 64,
+        form: Form::Base,
         ..HumanEvalOptions::default()
     };
     let (mut rounds, mut only, mut load_options) = (3, false, LoadOptions::default());

@@ -1,6 +1,6 @@
 //! Times the CPU executor alone on a model file: prefill, decode, and where a token's time goes.
 //!
-//!     cargo run --release -p billion-llm --example cpu_speed -- MODEL [threads=N] [prefill=N] [decode=N] [repeats=N]
+//!     cargo run --release -p billion-llm --example cpu_speed -- MODEL [threads=N] [prefill=N] [decode=N] [batch=N] [repeats=N]
 //!
 //! `billion bench speed` is the measurement that users see; this one needs no tokenizer and no worker, for work on kernels.
 
@@ -27,9 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args
         .next()
-        .ok_or("usage: cpu_speed MODEL [threads=N] [prefill=N] [decode=N] [repeats=N]")?;
+        .ok_or("usage: cpu_speed MODEL [threads=N] [prefill=N] [decode=N] [batch=N] [repeats=N]")?;
     let mut options = CpuOptions::default();
-    let (mut prefill, mut decode, mut repeats) = (512, 64, 3);
+    let (mut prefill, mut decode, mut batch, mut repeats) = (512, 64, 1, 3);
     for arg in args {
         let (name, value) = arg.split_once('=').ok_or("NAME=NUMBER")?;
         let value: usize = value.parse()?;
@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "threads" => options.threads = value,
             "prefill" => prefill = value,
             "decode" => decode = value,
+            "batch" => batch = value.max(1),
             "repeats" => repeats = value,
             _ => return Err(format!("unknown option {name}").into()),
         }
@@ -68,29 +69,38 @@ fn main() -> Result<(), Box<dyn Error>> {
         let prefill_s = start.elapsed().as_secs_f64();
         let prefill_core_s = on_core_s() - core;
         decoder.close(seq);
-        let seq = decoder.open()?;
-        decoder.forward(&[Run {
-            seq,
-            tokens: &prompt[..1],
-            want: &[0],
-        }])?;
+        let seqs = (0..batch)
+            .map(|_| decoder.open())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut pass = |decoder: &mut CpuDecoder, token: u32| {
+            let tokens = [token % vocab];
+            let runs: Vec<Run<'_>> = seqs
+                .iter()
+                .map(|&seq| Run {
+                    seq,
+                    tokens: &tokens,
+                    want: &[0],
+                })
+                .collect();
+            decoder.forward(&runs).map(drop)
+        };
+        pass(&mut decoder, 1)?;
         let (start, core) = (Instant::now(), on_core_s());
-        for i in 0..decode {
-            decoder.forward(&[Run {
-                seq,
-                tokens: &[i as u32 % vocab],
-                want: &[0],
-            }])?;
+        for token in 0..decode as u32 {
+            pass(&mut decoder, token)?;
         }
         let decode_s = start.elapsed().as_secs_f64();
         let decode_core_s = on_core_s() - core;
-        decoder.close(seq);
+        for seq in seqs {
+            decoder.close(seq);
+        }
+        let decoded = (decode * batch) as f64;
         println!(
-            "prefill {prefill}: {:.1} tokens/s, {:.3} ms of this thread a token   decode {decode}: {:.1} tokens/s, {:.3} ms",
+            "prefill {prefill}: {:.1} tokens/s, {:.3} ms of this thread a token   decode {decode} x {batch}: {:.1} tokens/s, {:.3} ms",
             prefill as f64 / prefill_s,
             1e3 * prefill_core_s / prefill as f64,
-            decode as f64 / decode_s,
-            1e3 * decode_core_s / decode as f64
+            decoded / decode_s,
+            1e3 * decode_core_s / decoded
         );
     }
     Ok(())

@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use billion_llm::chat_template::{ChatTemplate, Message};
 use billion_llm::decoder::TextCodec;
@@ -18,6 +19,7 @@ use billion_llm::generate::{
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
+use crate::clock::Clock;
 use crate::{Error, Event, UnderTest};
 
 /// `max_gen_toks` of the harness.
@@ -113,7 +115,10 @@ pub struct Outcome {
     pub tokens: usize,
     /// Time of this session, the prompts' included.
     pub seconds: f64,
-    /// Tokens generated a second of this session; 0 if there was nothing left to do.
+    /// Of it, time in passes over prompts.
+    pub reading_seconds: f64,
+    /// Tokens generated in this session by the time left after reading: the speed of writing, of all problems at work
+    /// together. 0 if there was nothing left to do.
     pub tokens_per_s: f64,
 }
 
@@ -168,6 +173,9 @@ pub fn run(
         tokens: 0,
         failure: None,
         completions: Vec::new(),
+        clock: model.clock,
+        heard: model.clock.now(),
+        reading: Duration::ZERO,
         on_event,
     };
     let flow = generate_batch(
@@ -177,7 +185,8 @@ pub fn run(
         options.slots,
         &mut |event| session.hear(event),
     )?;
-    let (tokens, failure, written) = (session.tokens, session.failure, session.completions);
+    let (tokens, reading) = (session.tokens, session.reading);
+    let (failure, written) = (session.failure, session.completions);
     if let Some(error) = failure {
         return Err(error);
     }
@@ -188,7 +197,8 @@ pub fn run(
         let (problem, sample) = open[index];
         completions.insert((&problem.task_id, sample), completion);
     }
-    let seconds = model.clock.now().saturating_sub(start).as_secs_f64();
+    let time = model.clock.now().saturating_sub(start);
+    let writing_seconds = time.saturating_sub(reading).as_secs_f64();
     Ok(Outcome {
         completions: keys
             .iter()
@@ -198,9 +208,10 @@ pub fn run(
             .collect(),
         form,
         tokens,
-        seconds,
-        tokens_per_s: if tokens > 0 && seconds > 0.0 {
-            tokens as f64 / seconds
+        seconds: time.as_secs_f64(),
+        reading_seconds: reading.as_secs_f64(),
+        tokens_per_s: if tokens > 0 && writing_seconds > 0.0 {
+            tokens as f64 / writing_seconds
         } else {
             0.0
         },
@@ -332,11 +343,28 @@ struct Session<'a> {
     failure: Option<Error>,
     /// By request.
     completions: Vec<(usize, Completion)>,
+    clock: &'a dyn Clock,
+    /// When the last event of the batch was dealt with; the pass that the next one tells of began then.
+    heard: Duration,
+    reading: Duration,
     on_event: &'a mut dyn FnMut(Event<Completion>) -> ControlFlow<()>,
 }
 
 impl Session<'_> {
     fn hear(&mut self, event: BatchEvent<'_>) -> ControlFlow<()> {
+        if let BatchEvent::Piece {
+            piece: Piece::Prefill { .. },
+            ..
+        } = event
+        {
+            self.reading += self.clock.now().saturating_sub(self.heard);
+        }
+        let flow = self.tell(event);
+        self.heard = self.clock.now();
+        flow
+    }
+
+    fn tell(&mut self, event: BatchEvent<'_>) -> ControlFlow<()> {
         match event {
             BatchEvent::Piece {
                 piece: Piece::Text { .. },
