@@ -70,8 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..rounds {
         let many = complete(options.slots)?;
         print!(
-            "{} tokens: many at once {:.1} tokens/s",
-            many.tokens, many.tokens_per_s
+            "{} tokens after {:.2} s of reading: many at once {:.1} tokens/s",
+            many.tokens, many.reading_seconds, many.tokens_per_s
         );
         if only {
             println!();

@@ -6,6 +6,8 @@ mod data;
 mod verdict;
 
 pub use crate::sandbox::{Limits, Verdict};
-pub use complete::{Completion, DEFAULT_MAX_TOKENS, Form, HumanEvalOptions, Outcome, run};
+pub use complete::{
+    Completion, DEFAULT_MAX_TOKENS, Form, HumanEvalOptions, Outcome, prompt, run, stop_strings,
+};
 pub use data::{PROBLEMS, Problem, read_problems};
 pub use verdict::{Attempt, Judged, Judgement, RETURN_NONE, SelfTest, judge, judge_all, self_test};
