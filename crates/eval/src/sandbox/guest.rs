@@ -11,7 +11,8 @@ use wasmtime::{ResourceLimiter, Trap};
 /// What a program may use. Memory, output and host calls are limits of each of the two interpreters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Time for everything: both interpreters' start, the program, its tests, and what it sleeps.
+    /// Processor time for everything: both interpreters' start, the program, its tests; and what it sleeps. So a busy
+    /// machine changes no verdict, until five times as much has passed on the wall.
     pub time: Duration,
     /// Memory of an interpreter; an idle one takes about 11 MiB.
     pub memory_bytes: usize,
@@ -67,10 +68,15 @@ impl std::fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
+/// So many times the limit may pass on the wall, for a machine that has other things to do.
+const WALL_FACTOR: u32 = 5;
+
 /// The time of one judgement, shared by its two interpreters. Sleeping is not waited for: it moves the clock.
 pub(super) struct Budget {
     start: Instant,
     limit: Duration,
+    /// Processor time and slept time.
+    used_nanos: AtomicU64,
     slept_nanos: AtomicU64,
     over: AtomicBool,
     cancelled: Arc<AtomicBool>,
@@ -82,28 +88,40 @@ impl Budget {
         Self {
             start: Instant::now(),
             limit,
+            used_nanos: AtomicU64::new(0),
             slept_nanos: AtomicU64::new(0),
             over: AtomicBool::new(false),
             cancelled,
         }
     }
 
-    /// Time used, slept time included.
+    /// Processor time used so far, slept time included. Where a thread's processor time is not known, the wall's.
     pub(super) fn used(&self) -> Duration {
+        if cfg!(unix) {
+            Duration::from_nanos(self.used_nanos.load(Ordering::Relaxed))
+        } else {
+            self.passed()
+        }
+    }
+
+    /// Time since the start as a guest sees it: on the wall, slept time included.
+    fn passed(&self) -> Duration {
         let slept = Duration::from_nanos(self.slept_nanos.load(Ordering::Relaxed));
         self.start.elapsed().saturating_add(slept)
     }
 
-    /// Time left; none once it is used up.
-    pub(super) fn left(&self) -> Option<Duration> {
-        self.limit.checked_sub(self.used()).filter(|d| !d.is_zero())
+    fn is_used_up(&self) -> bool {
+        self.used() >= self.limit || self.start.elapsed() >= self.limit.saturating_mul(WALL_FACTOR)
+    }
+
+    /// Takes processor time.
+    pub(super) fn charge(&self, time: Duration) {
+        add(&self.used_nanos, time.as_nanos() as u64);
     }
 
     fn sleep(&self, nanos: u64) {
-        let add = |slept: u64| Some(slept.saturating_add(nanos));
-        let _ = self
-            .slept_nanos
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        add(&self.slept_nanos, nanos);
+        add(&self.used_nanos, nanos);
     }
 
     /// The judgement is made: whoever still runs stops at the next tick.
@@ -116,8 +134,24 @@ impl Budget {
         if self.over.load(Ordering::Relaxed) || self.cancelled.load(Ordering::Relaxed) {
             return Some(Stop::Over);
         }
-        self.left().is_none().then_some(Stop::Time)
+        self.is_used_up().then_some(Stop::Time)
     }
+}
+
+fn add(counter: &AtomicU64, nanos: u64) {
+    let sum = |before: u64| Some(before.saturating_add(nanos));
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+}
+
+/// The processor time of the thread that asks; nothing where it is not known.
+fn thread_time() -> Duration {
+    #[cfg(unix)]
+    {
+        use nix::time::{ClockId, clock_gettime};
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+    }
+    #[cfg(not(unix))]
+    Duration::ZERO
 }
 
 /// An interpreter's line to the host, whole messages both ways.
@@ -137,6 +171,8 @@ pub(super) struct Guest {
     output_left: u64,
     host_calls_left: u64,
     random: u64,
+    /// The thread's processor time that is charged already.
+    charged: Duration,
     line: Box<dyn Line>,
     inbox: VecDeque<u8>,
     /// The end of standard error, for the words of a crash.
@@ -169,6 +205,7 @@ impl Guest {
             output_left: limits.output_bytes,
             host_calls_left: limits.host_calls,
             random: seed,
+            charged: Duration::ZERO,
             line,
             inbox: VecDeque::new(),
             last_words: VecDeque::new(),
@@ -178,6 +215,14 @@ impl Guest {
             guest.deliver(message);
         }
         guest
+    }
+
+    /// Charges the processor time since the last tick, on the guest's own thread; gives why it must stop, if it must.
+    pub(super) fn tick(&mut self) -> Option<Stop> {
+        let now = thread_time();
+        self.budget.charge(now.saturating_sub(self.charged));
+        self.charged = now;
+        self.budget.stop()
     }
 
     /// Counts a call of the host.
@@ -226,7 +271,7 @@ impl Guest {
 
     /// Nanoseconds of the monotonic clock, which never starts at zero.
     pub(super) fn monotonic_nanos(&self) -> u64 {
-        1_000_000_000 + self.budget.used().as_nanos() as u64
+        1_000_000_000 + self.budget.passed().as_nanos() as u64
     }
 
     /// Lets `nanos` pass on the guest's clock without waiting.

@@ -102,7 +102,7 @@ impl Python {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             let guest = context.data_mut();
-            match guest.budget.stop() {
+            match guest.tick() {
                 None => Ok(UpdateDeadline::Continue(1)),
                 Some(stop) => {
                     guest.stop = Some(stop);
@@ -116,6 +116,7 @@ impl Python {
             .instantiate(&mut store)
             .and_then(|instance| instance.get_typed_func::<(), ()>(&mut store, "_start"))
             .and_then(|start| start.call(&mut store, ()));
+        store.data_mut().tick();
         store.data_mut().why(result)
     }
 

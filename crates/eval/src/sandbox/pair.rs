@@ -116,7 +116,7 @@ pub struct Finding {
     pub verdict: Verdict,
     /// One line about it for people; empty where the verdict says all. The program may have written part of it.
     pub detail: String,
-    /// Time it took, slept time included.
+    /// Processor time it took, slept time included.
     pub time: Duration,
 }
 

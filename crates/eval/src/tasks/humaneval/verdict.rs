@@ -27,7 +27,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// One line about it for people, at most 300 characters; empty where the verdict says all.
     pub detail: String,
-    /// Time it took, slept time included.
+    /// Processor time it took, slept time included.
     pub seconds: f64,
 }
 
