@@ -127,5 +127,7 @@ fn log_likelihoods_are_those_of_transformers() {
         ..MmluOptions::default()
     });
     compare("5-shot", &samples, &golden.five_shot);
-    assert!(outcome.fewer_shots.is_empty());
+    // The dev split at hand was put together from the harness's texts; this subject's has four rows.
+    let fewer: Vec<_> = outcome.fewer_shots.into_iter().collect();
+    assert_eq!(fewer, [("formal_logic".to_owned(), 4)]);
 }
