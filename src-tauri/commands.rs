@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod mmlu;
 pub mod models;
 pub mod results;
 pub mod settings;

@@ -8,7 +8,7 @@ mod commands;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use billion_workbench::api::{self, ApiError};
+use billion_workbench::api::ApiError;
 use billion_workbench::{OpenOptions, Workbench};
 use specta_typescript::semantic;
 use tauri::{AppHandle, Manager, WebviewWindowBuilder};
@@ -18,7 +18,7 @@ use tauri_specta::{ErrorHandlingMode, collect_commands};
 /// Every command of the window and the types they exchange: what serves them, and what `ui/src/ipc/bindings.ts` is
 /// generated from.
 pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
-    use commands::{bench, chat, models, results, settings};
+    use commands::{bench, chat, mmlu, models, results, settings};
     tauri_specta::Builder::new()
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
@@ -26,12 +26,6 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
         // No figure of the workbench is infinite or not a number; an absent one is an Option.
         .semantic_types(semantic::Configuration::empty().enable_lossless_floats())
         .disable_serde_phases()
-        .typ::<api::BenchRequest>()
-        .typ::<api::MmluSource>()
-        .typ::<api::MmluSubject>()
-        .typ::<api::RunComparison>()
-        .typ::<api::ExportRequest>()
-        .typ::<api::Exported>()
         .commands(collect_commands![
             models::list_models,
             models::model_details,
@@ -44,17 +38,27 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             chat::stop_chat,
             bench::forecast_scorecards,
             bench::start_scorecard,
+            bench::start_bench,
             bench::list_jobs,
             bench::watch_jobs,
             bench::cancel_job,
             bench::pause_job,
             bench::resume_job,
             bench::dismiss_job,
+            mmlu::mmlu_source,
+            mmlu::use_mmlu,
+            mmlu::use_starter_mmlu,
+            mmlu::fetch_mmlu,
+            mmlu::mmlu_subjects,
             results::list_scorecards,
             results::load_scorecard,
             results::list_runs,
             results::run_details,
             results::delete_run,
+            results::compare_runs,
+            results::export_results,
+            results::stored_charts,
+            results::identities,
             settings::settings,
             settings::save_settings,
             settings::about,

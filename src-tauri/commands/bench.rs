@@ -1,6 +1,6 @@
-//! Scorecards and the jobs that make them.
+//! Scorecards, single benchmarks, and the jobs that make them.
 
-use billion_workbench::api::{ApiError, Job, ScorecardForecast, ScorecardRequest};
+use billion_workbench::api::{ApiError, BenchRequest, Job, ScorecardForecast, ScorecardRequest};
 use tauri::ipc::Channel;
 
 use super::{Bench, blocking};
@@ -23,6 +23,13 @@ pub async fn start_scorecard(
     request: ScorecardRequest,
 ) -> Result<Job, ApiError> {
     blocking(&workbench, move |bench| bench.start_scorecard(&request)).await
+}
+
+/// Starts one task with all its options in the background.
+#[tauri::command]
+#[specta::specta]
+pub async fn start_bench(workbench: Bench<'_>, request: BenchRequest) -> Result<Job, ApiError> {
+    blocking(&workbench, move |bench| bench.start_bench(&request)).await
 }
 
 /// All jobs that were not dismissed, the latest first.

@@ -92,6 +92,12 @@ export function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** With a large first letter, unless told, and a full stop, as a sentence has them. */
+export function sentence(text: string, large = true): string {
+  const whole = /[.!?…]$/.test(text) ? text : `${text}.`;
+  return large ? capital(whole) : whole;
+}
+
 /** A half width of an interval in accuracy: 0.0904 -> "± 9 points". */
 export function points(halfWidth: number): string {
   const value = halfWidth * 100;

@@ -66,7 +66,7 @@ describe("a worker that dies", () => {
     expect(broken.dataset["state"]).toBe("error");
     const note = within(broken).getByTestId("reply-error");
     expect(note.dataset["code"]).toBe("worker_died");
-    expect(note.textContent).toContain("killed (signal 9) with 2.1 GB in use");
+    expect(note.textContent).toContain("Killed (signal 9) with 2.1 GB in use.");
     expect(within(broken).getByTestId("reply-text").textContent?.trim()).toBe("One two three");
     await fireEvent.click(within(broken).getByTestId("reply-try-again"));
     const done = await finished();

@@ -2,7 +2,7 @@
 import { screen, waitFor, within } from "@testing-library/svelte";
 import { describe, expect, it } from "vitest";
 import { FakeIpc } from "../src/ipc/fake";
-import { openOn, openWindow, press } from "./window";
+import { openOn, openWindow, press, type } from "./window";
 
 describe("the first start", () => {
   it("needs one press for the scorecard of the starter model", async () => {
@@ -11,7 +11,7 @@ describe("the first start", () => {
     expect((screen.getByTestId("size-quick") as HTMLInputElement).checked).toBe(true);
     expect(screen.getByTestId("scorecard-empty")).toBeTruthy();
     await press("run-scorecard");
-    expect(ipc.cards[0]?.request).toEqual({ models: ["starter"], size: "quick" });
+    expect(ipc.cards[0]?.request).toEqual({ models: ["starter"], size: "quick", stop_at_half_width: null });
     await screen.findByTestId("scorecard-progress");
     await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 15_000 });
     const row = screen.getByTestId("scorecard-row-starter");
@@ -30,7 +30,8 @@ describe("the first start", () => {
     expect(screen.getByTestId("forecast-full").textContent).toBe("about 49\u202fmin");
     const quick = screen.getByTestId("size-quick").closest("label");
     expect(quick?.textContent).toContain("±\u202f9 points");
-    expect(quick?.textContent).toContain("100 questions");
+    expect(quick?.textContent).toContain("100 questions, 0\u2011shot");
+    expect(quick?.textContent).toContain("20 HumanEval problems");
     await press("pick-tinyllama-1.1b-chat");
     await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 1\u202fmin"));
   });
@@ -61,9 +62,50 @@ describe("several models", () => {
     await press("pick-tinyllama-1.1b-chat");
     await press("size-standard");
     await press("run-scorecard");
-    expect(ipc.cards[0]?.request).toEqual({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b"], size: "standard" });
+    expect(ipc.cards[0]?.request).toEqual({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b"], size: "standard", stop_at_half_width: null });
     await waitFor(() => expect(screen.getByTestId("verdicts").textContent).toContain("is better than"), { timeout: 15_000 });
   }, 20_000);
+});
+
+describe("a scorecard's table", () => {
+  async function full(): Promise<FakeIpc> {
+    const ipc = new FakeIpc();
+    ipc.cards.push({ id: 1, createdAt: 100, request: { models: ["tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b"], size: "standard" }, stages: 12 });
+    await openOn(ipc);
+    return ipc;
+  }
+
+  it("says whether published scores agree, and why a figure is missing", async () => {
+    await full();
+    const badges = await screen.findAllByTestId("badge-mmlu");
+    expect(badges.map((badge) => badge.dataset["matches"])).toEqual(["true", "false", undefined]);
+    expect(badges[0]?.textContent).toContain("✓ MMLU: matches published 25.9 % (5-shot, TinyLlama EVAL.md)");
+    const energy = within(screen.getByTestId("scorecard-row-pythia-1b")).getByTestId("cell-energy");
+    expect(energy.textContent?.trim()).toBe("unavailable");
+    expect(energy.querySelector("[title]")?.getAttribute("title")).toContain("sudo chmod");
+    const measured = within(screen.getByTestId("scorecard-row-llama-3.2-1b"));
+    expect(measured.getByTestId("cell-energy").textContent).toContain("1.12 J/token");
+    expect(measured.getByTestId("cell-humaneval").textContent).toContain("27.0 %");
+    expect(measured.getByTestId("cell-correct_per_wh").textContent).toContain("per Wh");
+  });
+
+  it("is exported as a report", async () => {
+    const ipc = await full();
+    await press("export");
+    await press("export-html");
+    await screen.findByTestId("export-written");
+    expect(ipc.exported).toEqual([{ scorecard: 1, runs: [], format: "html", out: "/home/me/billion-scorecard-1.html" }]);
+  });
+});
+
+describe("stopping early", () => {
+  it("is asked for in points", async () => {
+    const ipc = await openWindow();
+    await screen.findByTestId("pick-starter");
+    await type("stop-early", "3");
+    await press("run-scorecard");
+    await waitFor(() => expect(ipc.cards[0]?.request.stop_at_half_width).toBe(0.03));
+  });
 });
 
 describe("earlier scorecards", () => {

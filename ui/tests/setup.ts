@@ -2,8 +2,9 @@
 import { cleanup, configure } from "@testing-library/svelte";
 import { afterEach, beforeEach, vi } from "vitest";
 
-// The machine may be busy building.
-configure({ asyncUtilTimeout: 8000 });
+// The machine may be busy building. An element that is not there yet is told in a word: printing the whole page at each
+// look, charts and all, takes longer than what is waited for.
+configure({ asyncUtilTimeout: 8000, getElementError: (message) => new Error(message ?? "not found") });
 
 // One test builds the page, outside any page.
 if (typeof window !== "undefined") {

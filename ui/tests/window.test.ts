@@ -10,7 +10,7 @@ import { key, openOn, openWindow, press, type } from "./window";
 describe("the keyboard", () => {
   it("opens views by their number, and a new chat", async () => {
     await openWindow();
-    for (const [number, view] of [["2", "models"], ["4", "results"], ["5", "settings"], ["1", "scorecard"]] as const) {
+    for (const [number, view] of [["2", "models"], ["4", "benchmarks"], ["5", "results"], ["6", "settings"], ["1", "scorecard"]] as const) {
       await key(number, { ctrlKey: true });
       await screen.findByTestId(`view-${view}`);
     }
@@ -140,6 +140,94 @@ describe("results", () => {
     expect(wrong.every((question) => question.dataset["right"] === "false")).toBe(true);
   });
 
+  it("list the questions that were right, and those of one subject", async () => {
+    await withRuns();
+    await press("run-1");
+    await press("questions-right");
+    expect(screen.getAllByTestId("question").every((question) => question.dataset["right"] === "true")).toBe(true);
+    await fireEvent.change(screen.getByTestId("questions-subject"), { target: { value: "world_religions" } });
+    await waitFor(() =>
+      expect(screen.getAllByTestId("question").every((question) => question.textContent?.includes("world religions"))).toBe(true),
+    );
+    expect(screen.getByTestId("chart").dataset["form"]).toBe("heat_map");
+  });
+
+  it("show programs as text, and filter them by verdict", async () => {
+    const ipc = await withRuns();
+    const [model] = fakeModels();
+    if (model === undefined) throw new Error("no model");
+    ipc.runs.push(fakeRun(4, "humaneval", model, 400, null));
+    await press("nav-results");
+    await press("nav-scorecard");
+    await press("nav-results");
+    await press("run-4");
+    const code = (await screen.findAllByTestId("completion-code"))[0];
+    expect(code?.textContent).toContain("<script>alert(1)</script>");
+    expect(code?.querySelector("script")).toBeNull();
+    expect(screen.getAllByTestId("completion")).toHaveLength(10);
+    await press("programs-later");
+    expect(screen.getAllByTestId("completion")[0]?.textContent).toContain("HumanEval/10");
+    await fireEvent.change(screen.getByTestId("completions-verdict"), { target: { value: "syntax_error" } });
+    await waitFor(() =>
+      expect(screen.getAllByTestId("completion").every((one) => one.dataset["verdict"] === "syntax_error")).toBe(true),
+    );
+    expect(screen.getAllByTestId("completion")[0]?.textContent).toContain("SyntaxError: invalid syntax");
+    await fireEvent.change(screen.getByTestId("completions-verdict"), { target: { value: "failed" } });
+    await waitFor(() =>
+      expect(screen.getAllByTestId("completion").some((one) => one.dataset["verdict"] === "passed")).toBe(false),
+    );
+  });
+
+  it("are compared two at a time, in words and question by question", async () => {
+    await withRuns();
+    const compare = (): HTMLButtonElement => screen.getByTestId("compare-runs") as HTMLButtonElement;
+    await press("pick-run-1");
+    expect(compare().disabled).toBe(true);
+    await press("pick-run-2");
+    await press("pick-run-3");
+    // A third takes the place of the first.
+    expect((screen.getByTestId("pick-run-1") as HTMLInputElement).checked).toBe(false);
+    await press("pick-run-2");
+    await press("pick-run-1");
+    await press("compare-runs");
+    const comparison = await screen.findByTestId("comparison");
+    expect(within(comparison).getByTestId("comparison-verdict").textContent).toBe("No real difference between the two (p = 0.41).");
+    expect(within(comparison).getByTestId("comparison-rows").textContent).toContain("4.0 points lower");
+    const cells = [...within(comparison).getByTestId("comparison-counts").querySelectorAll("td")].map((cell) => Number(cell.textContent));
+    expect(cells.reduce((sum, cell) => sum + cell, 0)).toBe(100);
+    await fireEvent.change(screen.getByTestId("flips-side"), { target: { value: "b" } });
+    await waitFor(() => {
+      const flips = screen.getAllByTestId("flip");
+      expect(flips).toHaveLength(Math.min(20, cells[2] ?? 0));
+      expect(flips.every((flip) => flip.dataset["right"] === "b")).toBe(true);
+    });
+    await press("comparison-close");
+    expect(screen.queryByTestId("comparison")).toBeNull();
+  });
+
+  it("are exported to where the person says, or not at all", async () => {
+    const ipc = await withRuns();
+    await press("run-1");
+    await screen.findByTestId("run-details");
+    await press("export");
+    expect(document.activeElement).toBe(screen.getByTestId("export-html"));
+    await key("ArrowDown");
+    expect(document.activeElement).toBe(screen.getByTestId("export-csv"));
+    await press("export-csv");
+    expect((await screen.findByTestId("export-written")).textContent).toContain("/home/me/billion-run-1.csv (184\u202fkB)");
+    expect(ipc.exported).toEqual([{ scorecard: null, runs: [1], format: "csv", out: "/home/me/billion-run-1.csv" }]);
+    ipc.exportFolder = null;
+    await press("export");
+    await press("export-html");
+    await waitFor(() => expect(screen.queryByTestId("export-written")).toBeNull());
+    expect(ipc.exported).toHaveLength(1);
+    ipc.exportFolder = "/root";
+    ipc.exportResults = () => Promise.reject({ code: "failed", message: "/root cannot be written: permission denied" });
+    await press("export");
+    await press("export-png");
+    expect((await screen.findByTestId("export-error")).textContent).toContain("permission denied.");
+  });
+
   it("are deleted only when asked twice", async () => {
     const ipc = await withRuns();
     await press("run-2");
@@ -175,20 +263,23 @@ describe("the locale guard", () => {
 });
 
 describe("the look of a model", () => {
-  it("stays the same over restarts, whatever comes later", () => {
-    const first = new Identities(localStorage);
-    first.know(["a", "b"]);
+  it("stays the same over restarts, whatever comes later", async () => {
+    const program = new FakeIpc({ models: [] });
+    program.modelOrder = ["a", "b"];
+    const first = new Identities(program);
+    await first.know(["b", "a"]);
     const look = first.of("b");
-    const second = new Identities(localStorage);
-    second.know(["c", "b", "a"]);
+    const second = new Identities(program);
+    await second.know(["c", "b", "a"]);
     expect(second.of("b")).toEqual(look);
     expect(second.of("c")).not.toEqual(look);
+    expect(second.of("a")).not.toEqual(second.of("c"));
   });
 
-  it("tells sixty-four models apart", () => {
-    const many = new Identities(null);
+  it("tells sixty-four models apart, also where the program cannot say their order", async () => {
+    const many = new Identities({ identities: () => Promise.reject(new Error("locked")) });
     const ids = Array.from({ length: 64 }, (_, at) => `m${at}`);
-    many.know(ids);
+    await many.know(ids);
     expect(new Set(ids.map((id) => JSON.stringify(many.of(id)))).size).toBe(64);
   });
 });

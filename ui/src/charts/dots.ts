@@ -7,22 +7,27 @@ import { drawn, tickText } from "./axis";
 import { symbol, type Drawing, type Look } from "./draw";
 import { readable, type Spot } from "./spots";
 
+/** Height of a row, and of one among many. */
 const LINE = 26;
+const LOW_LINE = 18;
+const MANY = 24;
 const GAP = 6;
 const TOP = 22;
 const FOOT = 44;
 const LETTER = 6.7;
 
 export function dots(data: ChartData, all: Spot[], { width, identities }: Look): Drawing {
+  const line = all.length > MANY ? LOW_LINE : LINE;
+  const gap = all.length > MANY && data.series.length === 1 ? 0 : GAP;
   // A row for each model that has something in the category.
   let foot = TOP;
   const middle = new Map<string, number>();
   const groups = data.x.categories.map((name, category) => {
     const top = foot;
     const models = [...new Set(all.filter((spot) => spot.x === category).map((spot) => spot.model))];
-    models.forEach((model, place) => middle.set(`${category} ${model}`, top + place * LINE + LINE / 2));
-    foot = top + Math.max(1, models.length) * LINE + GAP;
-    return { name: readable(name), y: (top + foot - GAP) / 2 };
+    models.forEach((model, place) => middle.set(`${category} ${model}`, top + place * line + line / 2));
+    foot = top + Math.max(1, models.length) * line + gap;
+    return { name: readable(name), y: (top + foot - gap) / 2 };
   });
   const y = (spot: Spot): number => middle.get(`${spot.x} ${spot.model}`) ?? TOP;
 
@@ -94,7 +99,7 @@ export function dots(data: ChartData, all: Spot[], { width, identities }: Look):
           text: ({ name }: { name: string }) => cut(name),
           title: "name",
         }),
-        Plot.rect(points, { className: "hits", y1: (spot: Spot) => y(spot) - LINE / 2, y2: (spot: Spot) => y(spot) + LINE / 2, fill: "transparent" }),
+        Plot.rect(points, { className: "hits", y1: (spot: Spot) => y(spot) - line / 2, y2: (spot: Spot) => y(spot) + line / 2, fill: "transparent" }),
         Plot.ruleY(withInterval, {
           className: "intervals",
           y,

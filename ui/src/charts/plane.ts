@@ -44,7 +44,7 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
       strokeDasharray: kind === "claimed" ? "2 2" : undefined,
     });
   // A line is named at its end, a dot at its place.
-  const named = data.form === "line" ? points.filter((spot, at) => points[at + 1]?.model !== spot.model) : points;
+  const named = data.form === "line" ? points.filter((spot, at) => points[at + 1]?.name !== spot.name) : points;
   const ticks = { className: "ticks", tickSize: 0 } as const;
 
   return {
@@ -114,7 +114,7 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
           strokeWidth: data.form === "line" ? 1.5 : 3,
         }),
         ...(data.form === "line"
-          ? [Plot.line(points, { className: "lines", ...place, z: "model", stroke: colour, strokeWidth: 2 })]
+          ? [Plot.line(points, { className: "lines", ...place, z: "name", stroke: colour, strokeWidth: 2 })]
           : []),
         Plot.dot(points, { className: "hits", ...place, r: 14, fill: "transparent", stroke: "none" }),
         Plot.dot(points, { className: "points", ...place, symbol: marker, fill: colour, stroke: "var(--ink)", strokeWidth: 1 }),

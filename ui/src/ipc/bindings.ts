@@ -28,6 +28,8 @@ export const commands = {
 	forecastScorecards: (models: string[]) => __TAURI_INVOKE<ScorecardForecast[]>("forecast_scorecards", { models }),
 	/**  Starts a scorecard in the background. */
 	startScorecard: (request: ScorecardRequest) => __TAURI_INVOKE<Job>("start_scorecard", { request }),
+	/**  Starts one task with all its options in the background. */
+	startBench: (request: BenchRequest) => __TAURI_INVOKE<Job>("start_bench", { request }),
 	/**  All jobs that were not dismissed, the latest first. */
 	listJobs: () => __TAURI_INVOKE<Job[]>("list_jobs"),
 	/**  Sends all jobs now and at each change. */
@@ -40,6 +42,16 @@ export const commands = {
 	resumeJob: (id: number) => __TAURI_INVOKE<null>("resume_job", { id }),
 	/**  Takes an ended job off the list. */
 	dismissJob: (id: number) => __TAURI_INVOKE<null>("dismiss_job", { id }),
+	/**  The questions that scorecards use now. */
+	mmluSource: () => __TAURI_INVOKE<MmluSource>("mmlu_source"),
+	/**  Checks the official folder, archive or parquet files, and uses them from now on. */
+	useMmlu: (path: string) => __TAURI_INVOKE<MmluSource>("use_mmlu", { path }),
+	/**  Uses the questions of the starter pack again. */
+	useStarterMmlu: () => __TAURI_INVOKE<MmluSource>("use_starter_mmlu"),
+	/**  Downloads `cais/mmlu` in the background, and uses it when it is here. */
+	fetchMmlu: () => __TAURI_INVOKE<Job>("fetch_mmlu"),
+	/**  The subjects and their groups, in order. */
+	mmluSubjects: () => __TAURI_INVOKE<MmluSubject[]>("mmlu_subjects"),
 	/**  All scorecards, the latest first. */
 	listScorecards: () => __TAURI_INVOKE<ScorecardHead[]>("list_scorecards"),
 	/**  A scorecard, drawn from the store. */
@@ -50,6 +62,14 @@ export const commands = {
 	runDetails: (id: number) => __TAURI_INVOKE<RunDetails>("run_details", { id }),
 	/**  Deletes a run. */
 	deleteRun: (id: number) => __TAURI_INVOKE<null>("delete_run", { id }),
+	/**  Two runs of the same task beside each other. */
+	compareRuns: (a: number, b: number) => __TAURI_INVOKE<RunComparison>("compare_runs", { a, b }),
+	/**  Writes a scorecard or runs to a file. */
+	exportResults: (request: ExportRequest) => __TAURI_INVOKE<Exported>("export_results", { request }),
+	/**  What all stored runs say together, against the models' size. */
+	storedCharts: () => __TAURI_INVOKE<ChartData[]>("stored_charts"),
+	/**  The place of each model in the order of first use, which decides its colour and marker. */
+	identities: () => __TAURI_INVOKE<ModelIdentity[]>("identities"),
 	/**  The person's settings. */
 	settings: () => __TAURI_INVOKE<Settings>("settings"),
 	/**  Keeps the person's settings. */
@@ -620,6 +640,14 @@ export type ModelEntry = {
 	path: string | null,
 	/**  Why an installed file cannot be used, if it cannot. */
 	problem: string | null,
+};
+
+/**  The place of a model in the order of first use: it decides the model's colour and marker everywhere, and never changes. */
+export type ModelIdentity = {
+	/**  Model id. */
+	model: string,
+	/**  From 0. */
+	index: number,
 };
 
 /**  Where a model in the list comes from. */

@@ -1,34 +1,13 @@
 // The program in memory: behaves as the real one does, quickly and without a model. For component tests and for
 // `npm run fake` in a browser; the production build does not contain it.
-import {
-  FAKE_REPLY,
-  STAGES,
-  fakeAbout,
-  fakeDetails,
-  fakeModels,
-  fakeRun,
-  fakeScorecard,
-} from "./fakeData";
+import { FAKE_REPLY, fakeAbout, fakeDetails, fakeModels, fakeRun, fakeScorecard, STAGES } from "./fakeData";
+import { fakeComparison, HUB_MMLU, ownMmlu, STARTER_MMLU, SUBJECTS } from "./fakeBench";
+import { storedCharts } from "./fakeCharts";
+import { fullPast } from "./fakeFull";
 import type {
-  ApiError,
-  Chat,
-  ChatEvent,
-  ChatSend,
-  ChatSummary,
-  FileDrop,
-  Ipc,
-  Job,
-  ModelDetails,
-  ModelEntry,
-  Reply,
-  RunDetails,
-  RunSummary,
-  Scorecard,
-  ScorecardForecast,
-  ScorecardHead,
-  ScorecardRequest,
-  ScorecardSize,
-  Settings,
+  ApiError, BenchRequest, Chat, ChartData, ChatEvent, ChatSend, ChatSummary, Exported, ExportFormat,
+  ExportRequest, FileDrop, Ipc, Job, MmluSource, MmluSubject, ModelDetails, ModelEntry, ModelIdentity, Reply, RunComparison,
+  RunDetails, RunSummary, Scorecard, ScorecardForecast, ScorecardHead, ScorecardRequest, ScorecardSize, Settings,
 } from "./index";
 
 export interface FakeOptions {
@@ -40,7 +19,7 @@ export interface FakeOptions {
   now?: () => number;
 }
 
-interface StoredCard {
+export interface StoredCard {
   id: number;
   createdAt: number;
   request: ScorecardRequest;
@@ -67,6 +46,16 @@ export class FakeIpc implements Ipc {
   importError: ApiError | null = null;
   pickedFile: string | null = "/home/me/Downloads/new-model.gguf";
   pickedFolder: string | null = "/home/me/Downloads/new-model";
+  pickedText: string | null = "/home/me/texts/walden.txt";
+  /** Folder of the save dialog; null closes it. */
+  exportFolder: string | null = "/home/me";
+  mmlu: MmluSource = STARTER_MMLU;
+  /** Every single benchmark asked for, by its job. */
+  readonly benches = new Map<number, BenchRequest>();
+  /** Every export asked for, in order. */
+  exported: ExportRequest[] = [];
+  /** Models in the order of first use. */
+  modelOrder: string[] = [];
   readonly #now: () => number;
   readonly #watchers: ((jobs: Job[]) => void)[] = [];
   readonly #drops = new Set<(drop: FileDrop) => void>();
@@ -85,7 +74,7 @@ export class FakeIpc implements Ipc {
     const fake = new FakeIpc({ paceMs: 40 });
     const asked = new URLSearchParams(location.search);
     if (asked.get("state") === "empty") fake.models = [];
-    if (asked.get("state") === "full") fake.#fill();
+    if (asked.get("state") === "full") Object.assign(fake, fullPast(fake.models, fake.#now(), () => fake.#nextId++));
     const theme = asked.get("theme");
     if (theme === "dark" || theme === "light") fake.kept = { theme, threads: null };
     Object.assign(window, { fakeIpc: fake });
@@ -242,23 +231,48 @@ export class FakeIpc implements Ipc {
     const card: StoredCard = { id: this.#nextId++, createdAt: this.#now(), request, stages: 0 };
     this.cards.push(card);
     const names = request.models.map((model) => this.#model(model).name).join(", ");
+    const title = `${request.size[0]?.toUpperCase()}${request.size.slice(1)} scorecard of ${names}`;
+    const job = this.#newJob({ title, total: request.models.length * STAGES.length, scorecard: card.id });
+    void this.#work(job.id, card);
+    return job;
+  }
+
+  async startBench(request: BenchRequest): Promise<Job> {
+    const model = this.#model(request.model);
+    const job = this.#newJob({ title: `${request.task} of ${model.name}`, total: 10 });
+    this.benches.set(job.id, request);
+    void this.#measure(job.id, request);
+    return job;
+  }
+
+  async #measure(id: number, request: BenchRequest): Promise<void> {
+    for (let done = this.#job(id).done; done <= 10; done += 1) {
+      this.#change(id, { state: "running", step: request.task, done, eta_s: 10 - done, rate: { per_s: 4.76, unit: "questions" } });
+      await this.#pause();
+      if (this.#job(id).state !== "running") return;
+    }
+    const run = fakeRun(id * 100, request.task, this.#model(request.model), this.#now(), null);
+    this.runs.unshift(run);
+    this.#change(id, { state: "done", step: "", eta_s: null, rate: null, run: run.summary.id });
+  }
+
+  #newJob(of: Pick<Job, "title" | "total"> & Partial<Job>): Job {
     const job: Job = {
       id: this.#nextId++,
-      title: `${request.size[0]?.toUpperCase()}${request.size.slice(1)} scorecard of ${names}`,
       state: this.jobs.some((other) => other.state === "running") ? "queued" : "running",
       step: "",
       done: 0,
-      total: request.models.length * STAGES.length,
       eta_s: null,
       rate: null,
       pausable: true,
       error: null,
       started_at: this.#now(),
-      scorecard: card.id,
+      scorecard: null,
       run: null,
+      ...of,
     };
     this.jobs = [job, ...this.jobs];
-    void this.#work(job.id, card);
+    this.#tell();
     return job;
   }
 
@@ -270,7 +284,7 @@ export class FakeIpc implements Ipc {
       const model = this.#model(card.request.models[Math.floor(card.stages / STAGES.length)] ?? "");
       const left = card.request.models.length * STAGES.length - card.stages;
       this.#change(id, { step: `${steps[card.stages % STAGES.length]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % STAGES.length === 0 ? { per_s: 4.76, unit: "questions" } : null });
-      for (let beat = 0; beat < 12; beat += 1) {
+      for (let beat = 0; beat < 6; beat += 1) {
         await this.#pause();
         if (this.jobs.find((job) => job.id === id)?.state !== "running") return;
       }
@@ -296,11 +310,18 @@ export class FakeIpc implements Ipc {
   }
 
   async resumeJob(id: number): Promise<void> {
-    const job = this.jobs.find((known) => known.id === id);
-    const card = this.cards.find((known) => known.id === job?.scorecard);
-    if (job === undefined || card === undefined) throw failed(`There is no job ${id}.`);
+    const job = this.#job(id);
+    const card = this.cards.find((known) => known.id === job.scorecard);
+    const bench = this.benches.get(id);
     this.#change(id, { state: "running", error: null });
-    void this.#work(id, card);
+    if (card !== undefined) void this.#work(id, card);
+    if (bench !== undefined) void this.#measure(id, bench);
+  }
+
+  #job(id: number): Job {
+    const job = this.jobs.find((known) => known.id === id);
+    if (job === undefined) throw failed(`There is no job ${id}.`);
+    return job;
   }
 
   async dismissJob(id: number): Promise<void> {
@@ -352,6 +373,57 @@ export class FakeIpc implements Ipc {
     this.runs = this.runs.filter((run) => run.summary.id !== id);
   }
 
+  async compareRuns(a: number, b: number): Promise<RunComparison> {
+    return fakeComparison(await this.runDetails(a), await this.runDetails(b));
+  }
+
+  async exportResults(request: ExportRequest): Promise<Exported> {
+    this.exported.push(request);
+    return { path: request.out, bytes: 184_320 };
+  }
+
+  async storedCharts(): Promise<ChartData[]> {
+    const measured = new Set(this.runs.map((run) => run.summary.model));
+    return measured.size === 0 ? [] : storedCharts(this.models.filter((model) => measured.has(model.id)));
+  }
+
+  async identities(): Promise<ModelIdentity[]> {
+    for (const id of [...this.models.filter((model) => model.installed).map((model) => model.id), ...this.runs.map((run) => run.summary.model)]) {
+      if (!this.modelOrder.includes(id)) this.modelOrder.push(id);
+    }
+    return this.modelOrder.map((model, index) => ({ model, index }));
+  }
+
+  async mmluSource(): Promise<MmluSource> {
+    return this.mmlu;
+  }
+
+  async useMmlu(path: string): Promise<MmluSource> {
+    if (!/mmlu|\.(tar|gz|tgz|zip|parquet)$/.test(path)) {
+      throw failed(`${path} holds no MMLU: looked for test/*_test.csv and found 3 other files. Give the folder that holds test and dev.`);
+    }
+    this.mmlu = ownMmlu(path);
+    return this.mmlu;
+  }
+
+  async useStarterMmlu(): Promise<MmluSource> {
+    this.mmlu = STARTER_MMLU;
+    return this.mmlu;
+  }
+
+  async fetchMmlu(): Promise<Job> {
+    const job = this.#newJob({ title: "Download of cais/mmlu", total: 3_450_000, step: "downloading", rate: { per_s: 2e6, unit: "bytes" } });
+    void this.#pause().then(() => {
+      this.mmlu = HUB_MMLU;
+      this.#change(job.id, { state: "done", step: "", rate: null });
+    });
+    return job;
+  }
+
+  async mmluSubjects(): Promise<MmluSubject[]> {
+    return SUBJECTS;
+  }
+
   async settings(): Promise<Settings> {
     return this.kept;
   }
@@ -368,6 +440,22 @@ export class FakeIpc implements Ipc {
 
   async pickModelFile(): Promise<string | null> {
     return this.pickedFile;
+  }
+
+  async pickMmluFile(): Promise<string | null> {
+    return "/home/me/Downloads/mmlu.tar";
+  }
+
+  async pickMmluFolder(): Promise<string | null> {
+    return "/home/me/Downloads/mmlu";
+  }
+
+  async pickTextFile(): Promise<string | null> {
+    return this.pickedText;
+  }
+
+  async pickExportPath(name: string, _format: ExportFormat): Promise<string | null> {
+    return this.exportFolder === null ? null : `${this.exportFolder}/${name}`;
   }
 
   async pickModelFolder(): Promise<string | null> {
@@ -400,88 +488,5 @@ export class FakeIpc implements Ipc {
 
   #pause(): Promise<void> {
     return new Promise((resolve) => setTimeout(resolve, this.paceMs));
-  }
-
-  #fill(): void {
-    const now = this.#now();
-    const of = (model: string, text: string, change: Partial<Reply> = {}): Reply => ({
-      model,
-      text,
-      prompt_tokens: 38,
-      tokens: 96,
-      ttft_s: 0.183,
-      tokens_per_s: 151.7,
-      finish_reason: "stop",
-      error: null,
-      ...change,
-    });
-    const options = { temperature: 0, max_tokens: 512 };
-    this.chats.push(
-      {
-        id: this.#nextId++,
-        title: "How do loops work in Python?",
-        models: ["starter", "tinyllama-1.1b-chat"],
-        options,
-        updated_at: now - 600,
-        turns: [
-          { kind: "user", text: "How do loops work in Python?" },
-          {
-            kind: "replies",
-            replies: [
-              of("starter", FAKE_REPLY),
-              of("tinyllama-1.1b-chat", "A loop repeats a block of code. `for` goes over a list", {
-                error: {
-                  code: "worker_died",
-                  message: "The engine process was killed (signal 9) after 12 tokens, probably for lack of memory: 2.1 GB were in use. Close other programs or take a smaller model.",
-                },
-                finish_reason: "error",
-                tokens: 12,
-              }),
-            ],
-          },
-        ],
-      },
-      {
-        id: this.#nextId++,
-        title: "Once upon a time",
-        models: ["pythia-1b"],
-        options,
-        updated_at: now - 90_000,
-        turns: [
-          { kind: "user", text: "Once upon a time" },
-          { kind: "replies", replies: [of("pythia-1b", ", there was a king who had three sons, and the youngest of them was called", { finish_reason: "length" })] },
-        ],
-      },
-    );
-    const card = (request: ScorecardRequest, age: number, stages: number): StoredCard => {
-      const made = { id: this.#nextId++, createdAt: now - age, request, stages };
-      this.cards.push(made);
-      for (let at = 0; at < stages; at += 1) {
-        const task = STAGES[at % STAGES.length] ?? "mmlu";
-        const model = this.#model(request.models[Math.floor(at / STAGES.length)] ?? "");
-        this.runs.push(fakeRun(made.id * 100 + at, task, model, now - age + at * 60, made.id));
-      }
-      return made;
-    };
-    card({ models: ["starter", "tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b"], size: "standard" }, 3600, 16);
-    card({ models: ["starter"], size: "quick" }, 86_400, 4);
-    const broken = card({ models: ["tinyllama-1.1b-chat"], size: "full" }, 200_000, 1);
-    this.jobs = [
-      {
-        id: this.#nextId++,
-        title: "Full scorecard of TinyLlama 1.1B Chat",
-        state: "interrupted",
-        step: "MMLU of TinyLlama 1.1B Chat",
-        done: 5120,
-        total: 14_042,
-        eta_s: null,
-        rate: null,
-        pausable: true,
-        error: null,
-        started_at: now - 200_000,
-        scorecard: broken.id,
-        run: null,
-      },
-    ];
   }
 }

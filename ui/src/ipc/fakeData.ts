@@ -1,6 +1,7 @@
 // Invented models, scorecards and runs for component tests and for the browser. Never part of a production build, and
 // no figure here was measured.
-import { fakeCharts } from "./fakeCharts";
+import { fakeCompletions } from "./fakeBench";
+import { fakeCharts, subjectChart } from "./fakeCharts";
 import type {
   About,
   AnsweredQuestion,
@@ -139,7 +140,7 @@ const BADGES: Record<string, Badge[]> = {
 };
 
 const NO_ENERGY =
-  "energy unavailable: /sys/class/powercap/intel-rapl:0/energy_uj may be read by root only. Give the permission with: sudo chmod a+r /sys/class/powercap/*/energy_uj";
+  "energy: unavailable: /sys/class/powercap/intel-rapl:0/energy_uj may be read by root only. Give the permission with: sudo chmod a+r /sys/class/powercap/*/energy_uj";
 
 /** `stage`: how many of the steps of a row are done (0 to 4). */
 export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, firstRun: number): ScorecardRow {
@@ -183,7 +184,7 @@ export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, f
       ? figure(base.memory, null, null, "bytes", "Peak resident memory of the engine process.", firstRun + 3)
       : null,
     weights_memory: memory ? figure(base.weights, null, null, "bytes", "Weights in memory.", firstRun + 3) : null,
-    notes: memory && model.id === "pythia-1b" ? ["prefill was measured on 256 tokens, since the context is 2,048", NO_ENERGY] : [],
+    notes: memory && model.id === "pythia-1b" ? ["speed: prefill was measured on 256 tokens, since the context is 2,048", NO_ENERGY] : [],
   };
 }
 
@@ -224,10 +225,10 @@ export function fakeScorecard(
 
 const SUBJECTS = ["abstract_algebra", "computer_security", "world_religions", "us_foreign_policy"];
 
-export function fakeQuestions(total: number): AnsweredQuestion[] {
+export function fakeQuestions(total: number, salt = 0): AnsweredQuestion[] {
   return Array.from({ length: total }, (_, at) => {
     const gold = "ABCD"[(at * 7) % 4] ?? "A";
-    const pred = at % 3 === 0 ? gold : ("ABCD"[(at * 5 + 1) % 4] ?? "B");
+    const pred = (at + (at % 5) * salt) % 3 === 0 ? gold : ("ABCD"[(at * 5 + 1) % 4] ?? "B");
     return {
       subject: SUBJECTS[Math.floor((at * SUBJECTS.length) / total)] ?? "abstract_algebra",
       index: at % 10,
@@ -243,6 +244,9 @@ export function fakeQuestions(total: number): AnsweredQuestion[] {
 export function fakeRun(id: number, task: string, model: ModelEntry, createdAt: number, scorecard: number | null): RunDetails {
   const headlines: Record<string, string> = {
     mmlu: "31.0 % (22.8–40.6), 100 questions",
+    humaneval: "5.0 % (0.9–23.6), 20 problems",
+    energy: "0.11 J/token",
+    perplexity: "18.4",
     speed: "prefill 812 tok/s, decode 152 tok/s",
     memory: "peak 231 MB, weights 98.3 MB",
   };
@@ -270,9 +274,9 @@ export function fakeRun(id: number, task: string, model: ModelEntry, createdAt: 
       { label: "Correct", value: "31 of 100" },
       { label: "Time", value: "24.1 s" },
     ],
-    questions: task === "mmlu" ? fakeQuestions(100) : [],
-    completions: [],
-    charts: [],
+    questions: task === "mmlu" ? fakeQuestions(100, model.name.length) : [],
+    completions: task === "humaneval" ? fakeCompletions(25) : [],
+    charts: task === "mmlu" ? [subjectChart(SUBJECTS, [model])] : [],
     command: `billion bench ${task} --model ${model.id}`,
   };
 }

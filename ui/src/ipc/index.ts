@@ -3,13 +3,22 @@
 import type {
   About,
   ApiError,
+  BenchRequest,
   Chat,
+  ChartData,
   ChatEvent,
   ChatSend,
   ChatSummary,
+  Exported,
+  ExportFormat,
+  ExportRequest,
   Job,
+  MmluSource,
+  MmluSubject,
   ModelDetails,
   ModelEntry,
+  ModelIdentity,
+  RunComparison,
   RunDetails,
   RunSummary,
   Scorecard,
@@ -40,6 +49,16 @@ export interface Ipc {
 
   forecastScorecards(models: string[]): Promise<ScorecardForecast[]>;
   startScorecard(request: ScorecardRequest): Promise<Job>;
+  /** One task with all its options, in the background. */
+  startBench(request: BenchRequest): Promise<Job>;
+
+  mmluSource(): Promise<MmluSource>;
+  /** Checks the official folder, archive or parquet files, and keeps them as the source. */
+  useMmlu(path: string): Promise<MmluSource>;
+  useStarterMmlu(): Promise<MmluSource>;
+  fetchMmlu(): Promise<Job>;
+  mmluSubjects(): Promise<MmluSubject[]>;
+
   /** All jobs now, and again at each change, for as long as the window lives. */
   watchJobs(onChange: (jobs: Job[]) => void): Promise<void>;
   cancelJob(id: number): Promise<void>;
@@ -52,6 +71,12 @@ export interface Ipc {
   listRuns(): Promise<RunSummary[]>;
   runDetails(id: number): Promise<RunDetails>;
   deleteRun(id: number): Promise<void>;
+  compareRuns(a: number, b: number): Promise<RunComparison>;
+  exportResults(request: ExportRequest): Promise<Exported>;
+  /** What all stored runs say together, against the models' size. */
+  storedCharts(): Promise<ChartData[]>;
+  /** The place of each model in the order of first use. */
+  identities(): Promise<ModelIdentity[]>;
 
   settings(): Promise<Settings>;
   saveSettings(settings: Settings): Promise<void>;
@@ -61,6 +86,14 @@ export interface Ipc {
   pickModelFile(): Promise<string | null>;
   /** Asks for a model folder; null when the person closes the dialog. */
   pickModelFolder(): Promise<string | null>;
+  /** Asks for MMLU's official archive or a parquet file; null when the person closes the dialog. */
+  pickMmluFile(): Promise<string | null>;
+  /** Asks for MMLU's official folder; null when the person closes the dialog. */
+  pickMmluFolder(): Promise<string | null>;
+  /** Asks for a text file; null when the person closes the dialog. */
+  pickTextFile(): Promise<string | null>;
+  /** Asks where to write an export, with this name to begin with; null when the person closes the dialog. */
+  pickExportPath(name: string, format: ExportFormat): Promise<string | null>;
   /** Returns how to stop listening. */
   onFileDrop(onDrop: (drop: FileDrop) => void): Promise<() => void>;
 }

@@ -1,9 +1,9 @@
 // The real program behind the window: the generated commands, the file dialog and the drop of files.
 import { Channel } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
-import { open, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
+import { open, save, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
 import { commands } from "./bindings";
-import { asApiError, type ChatEvent, type ChatSend, type FileDrop, type Ipc, type Job } from "./index";
+import { asApiError, type ChatEvent, type ChatSend, type ExportFormat, type FileDrop, type Ipc, type Job } from "./index";
 
 /** How long the last events of a channel may take after the command's own result. */
 const LAST_EVENT_MS = 5000;
@@ -24,6 +24,24 @@ async function done(call: Promise<unknown>): Promise<void> {
 async function pick(options: OpenDialogOptions): Promise<string | null> {
   const picked: unknown = await value(open({ ...options, multiple: false }));
   return typeof picked === "string" ? picked : null;
+}
+
+const EXPORT_NAMES: Record<ExportFormat, string> = {
+  html: "Report",
+  csv: "Table",
+  json: "JSON",
+  png: "Picture",
+  svg: "Drawing",
+};
+
+async function pickExportPath(name: string, format: ExportFormat): Promise<string | null> {
+  return value(
+    save({
+      title: "Export",
+      defaultPath: name,
+      filters: [{ name: EXPORT_NAMES[format], extensions: [format] }],
+    }),
+  );
 }
 
 /** The result of a command may overtake the last events of its channel, so the end is when both have come. */
@@ -53,6 +71,12 @@ export const tauriIpc: Ipc = {
 
   forecastScorecards: (models) => value(commands.forecastScorecards(models)),
   startScorecard: (request) => value(commands.startScorecard(request)),
+  startBench: (request) => value(commands.startBench(request)),
+  mmluSource: () => value(commands.mmluSource()),
+  useMmlu: (path) => value(commands.useMmlu(path)),
+  useStarterMmlu: () => value(commands.useStarterMmlu()),
+  fetchMmlu: () => value(commands.fetchMmlu()),
+  mmluSubjects: () => value(commands.mmluSubjects()),
   watchJobs: (onChange) => {
     const events = new Channel<Job[]>();
     events.onmessage = onChange;
@@ -68,6 +92,10 @@ export const tauriIpc: Ipc = {
   listRuns: () => value(commands.listRuns()),
   runDetails: (id) => value(commands.runDetails(id)),
   deleteRun: (id) => done(commands.deleteRun(id)),
+  compareRuns: (a, b) => value(commands.compareRuns(a, b)),
+  exportResults: (request) => value(commands.exportResults(request)),
+  storedCharts: () => value(commands.storedCharts()),
+  identities: () => value(commands.identities()),
 
   settings: () => value(commands.settings()),
   saveSettings: (settings) => done(commands.saveSettings(settings)),
@@ -76,6 +104,14 @@ export const tauriIpc: Ipc = {
   pickModelFile: () =>
     pick({ title: "Import a model file", filters: [{ name: "GGUF model", extensions: ["gguf"] }] }),
   pickModelFolder: () => pick({ title: "Import a model folder", directory: true }),
+  pickMmluFile: () =>
+    pick({
+      title: "MMLU: the official archive, or a parquet file",
+      filters: [{ name: "MMLU", extensions: ["tar", "gz", "tgz", "zip", "parquet"] }],
+    }),
+  pickMmluFolder: () => pick({ title: "MMLU: the official folder, with test and dev", directory: true }),
+  pickTextFile: () => pick({ title: "Text to measure on", filters: [{ name: "Text", extensions: ["txt", "md", "text", "raw"] }] }),
+  pickExportPath,
   onFileDrop: (onDrop) =>
     getCurrentWebview().onDragDropEvent(({ payload }) => {
       const drop: FileDrop =

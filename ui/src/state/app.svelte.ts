@@ -1,18 +1,20 @@
 // What every view may use: the program behind the window, models, jobs, settings, and where the person is.
 import { createContext } from "svelte";
 import type { Ipc } from "../ipc";
-import { Identities, windowStorage } from "./identity.svelte";
+import { Identities } from "./identity.svelte";
 import { Jobs } from "./jobs.svelte";
+import { MmluQuestions } from "./mmlu.svelte";
 import { Models } from "./models.svelte";
 import { Preferences } from "./preferences.svelte";
 
-export const VIEWS = ["scorecard", "models", "chat", "results", "settings"] as const;
+export const VIEWS = ["scorecard", "models", "chat", "benchmarks", "results", "settings"] as const;
 export type View = (typeof VIEWS)[number];
 
 export const VIEW_NAMES: Record<View, string> = {
   scorecard: "Scorecard",
   models: "Models",
   chat: "Chat",
+  benchmarks: "Benchmarks",
   results: "Results",
   settings: "Settings",
 };
@@ -22,7 +24,8 @@ export type Wanted =
   | { kind: "scorecard"; id: number }
   | { kind: "run"; id: number }
   | { kind: "model"; id: string }
-  | { kind: "import" }
+  | { kind: "import"; path?: string }
+  | { kind: "bench"; model: string }
   | { kind: "chat"; id: number }
   | { kind: "new-chat"; models: string[] }
   | { kind: "measure"; models: string[] };
@@ -31,20 +34,23 @@ export class AppState {
   view = $state<View>("scorecard");
   wanted = $state.raw<Wanted | null>(null);
   readonly ipc: Ipc;
-  readonly identities = new Identities(windowStorage());
+  readonly identities: Identities;
   readonly models: Models;
   readonly jobs: Jobs;
+  readonly mmlu: MmluQuestions;
   readonly preferences: Preferences;
 
   constructor(ipc: Ipc) {
     this.ipc = ipc;
+    this.identities = new Identities(ipc);
     this.models = new Models(ipc, this.identities);
     this.jobs = new Jobs(ipc);
+    this.mmlu = new MmluQuestions(ipc, this.jobs);
     this.preferences = new Preferences(ipc);
   }
 
   async start(): Promise<void> {
-    await Promise.all([this.preferences.load(), this.models.refresh(), this.jobs.watch()]);
+    await Promise.all([this.preferences.load(), this.models.refresh(), this.jobs.watch(), this.mmlu.refresh()]);
   }
 
   go(view: View, wanted: Wanted | null = null): void {

@@ -1,7 +1,7 @@
-// The colour and the marker of each model, the same in every chart, column and list, for as long as the data lasts: the
-// order in which models were first seen, kept in one place. Colours are Okabe and Ito's eight (tokens.css).
+// The colour and the marker of each model, the same in every chart, column, list and export, for as long as the data
+// lasts: the order in which models were first seen, which the program keeps. Colours are Okabe and Ito's eight (tokens.css).
+import type { Ipc } from "../ipc";
 
-const PLACE = "billion.model-order";
 const COLOURS = 8;
 export const SHAPES = ["circle", "square", "triangle", "diamond", "cross", "wedge", "star", "hexagon"] as const;
 export type Shape = (typeof SHAPES)[number];
@@ -14,23 +14,29 @@ export interface Identity {
 
 export class Identities {
   #order = $state.raw<string[]>([]);
-  readonly #storage: Storage | null;
+  readonly #ipc: Pick<Ipc, "identities">;
 
-  constructor(storage: Storage | null) {
-    this.#storage = storage;
-    this.#order = read(storage);
+  constructor(ipc: Pick<Ipc, "identities">) {
+    this.#ipc = ipc;
   }
 
-  /** Takes in models that were not seen before, in this order. */
-  know(models: string[]): void {
-    const fresh = [...new Set(models)].filter((model) => !this.#order.includes(model));
-    if (fresh.length === 0) return;
-    this.#order = [...this.#order, ...fresh];
+  /** Asks the program for the places of models that are new here; those it does not know come last, in this order. */
+  async know(models: string[]): Promise<void> {
+    const isNew = (model: string): boolean => !this.#order.includes(model);
+    if (!models.some(isNew)) return;
     try {
-      this.#storage?.setItem(PLACE, JSON.stringify(this.#order));
+      const known = await this.#ipc.identities();
+      this.learn([...known].sort((a, b) => a.index - b.index).map(({ model }) => model));
     } catch {
-      // A full or forbidden storage only costs the memory of colours over a restart.
+      // Without the program's order, colours hold for this window only.
     }
+    const left = [...new Set(models)].filter(isNew);
+    if (left.length > 0) this.#order = [...this.#order, ...left];
+  }
+
+  /** The order of the program; what only this window knows comes after it. */
+  learn(order: string[]): void {
+    this.#order = [...order, ...this.#order.filter((model) => !order.includes(model))];
   }
 
   /** A model not yet known looks as the next one would. */
@@ -40,23 +46,5 @@ export class Identities {
     const colour = place % COLOURS;
     const shape = (colour + Math.floor(place / COLOURS)) % SHAPES.length;
     return { colour: `var(--series-${colour + 1})`, shape: SHAPES[shape] ?? "circle" };
-  }
-}
-
-function read(storage: Storage | null): string[] {
-  try {
-    const kept: unknown = JSON.parse(storage?.getItem(PLACE) ?? "[]");
-    return Array.isArray(kept) ? kept.filter((id): id is string => typeof id === "string") : [];
-  } catch {
-    return [];
-  }
-}
-
-/** The window's storage, where it may be used. */
-export function windowStorage(): Storage | null {
-  try {
-    return window.localStorage;
-  } catch {
-    return null;
   }
 }

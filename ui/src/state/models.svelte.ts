@@ -31,7 +31,7 @@ export class Models {
   async refresh(): Promise<void> {
     try {
       const all = await this.#ipc.listModels();
-      this.#identities.know(all.filter((model) => model.installed).map((model) => model.id));
+      await this.#identities.know(all.filter((model) => model.installed).map((model) => model.id));
       this.all = all;
       this.error = null;
     } catch (thrown) {

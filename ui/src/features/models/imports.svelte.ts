@@ -2,6 +2,7 @@
 import { createContext } from "svelte";
 import { asApiError, type ApiError } from "../../ipc";
 import type { AppState } from "../../state/app.svelte";
+import { isMmluFile } from "../../state/mmlu.svelte";
 
 export interface FailedImport {
   path: string;
@@ -27,10 +28,27 @@ export class ImportDesk {
   async listen(): Promise<() => void> {
     return this.#app.ipc.onFileDrop((drop) => {
       this.over = drop.kind === "over";
-      if (drop.kind !== "drop" || drop.paths.length === 0) return;
-      this.#app.go("models");
-      void this.take(drop.paths);
+      if (drop.kind !== "drop") return;
+      const questions = drop.paths.filter((path) => this.#isMmlu(path));
+      const models = drop.paths.filter((path) => !questions.includes(path));
+      if (models.length > 0) {
+        this.#app.go("models");
+        void this.take(models);
+      } else if (questions.length > 0 && !this.measures) {
+        this.#app.go("scorecard");
+      }
+      for (const path of questions) void this.#app.mmlu.use(path);
     });
+  }
+
+  /** The open view measures, so that a folder dropped on it is MMLU's and not a model's. */
+  get measures(): boolean {
+    return this.#app.view === "scorecard" || this.#app.view === "benchmarks";
+  }
+
+  #isMmlu(path: string): boolean {
+    const isFile = /\.[a-z0-9]+$/i.test(path);
+    return isMmluFile(path) || (this.measures && !isFile);
   }
 
   async pick(kind: "file" | "folder"): Promise<void> {

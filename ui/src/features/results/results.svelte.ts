@@ -1,6 +1,6 @@
-// The stored runs: list, filter, and the one that is open.
+// The stored runs: list, filter, the one that is open, and two compared.
 import { createContext } from "svelte";
-import { asApiError, type ApiError, type Ipc, type RunDetails, type RunSummary } from "../../ipc";
+import { asApiError, type ApiError, type Ipc, type RunComparison, type RunDetails, type RunSummary } from "../../ipc";
 
 export class ResultsDesk {
   runs = $state.raw<RunSummary[]>([]);
@@ -12,7 +12,11 @@ export class ResultsDesk {
   openId = $state<number | null>(null);
   details = $state.raw<RunDetails | null>(null);
   detailsError = $state.raw<ApiError | null>(null);
-  wrongOnly = $state(false);
+  /** Which questions of a run are listed. */
+  answers = $state<"all" | "right" | "wrong">("all");
+  /** Runs picked to be compared, at most two. */
+  picked = $state.raw<number[]>([]);
+  comparison = $state.raw<RunComparison | null>(null);
   readonly #ipc: Ipc;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -49,8 +53,34 @@ export class ResultsDesk {
     }, 1000);
   }
 
+  /** A third one takes the place of the first. */
+  pick(id: number): void {
+    this.picked = this.picked.includes(id) ? this.picked.filter((other) => other !== id) : [...this.picked, id].slice(-2);
+  }
+
+  /** The two picked runs, the earlier one first. */
+  async compare(): Promise<void> {
+    const [a, b] = [...this.picked].sort((first, second) => first - second);
+    if (a === undefined || b === undefined) return;
+    this.openId = null;
+    this.details = null;
+    this.detailsError = null;
+    try {
+      this.comparison = await this.#ipc.compareRuns(a, b);
+    } catch (thrown) {
+      this.comparison = null;
+      this.detailsError = asApiError(thrown);
+    }
+  }
+
+  endComparison(): void {
+    this.comparison = null;
+    this.picked = [];
+  }
+
   async open(id: number): Promise<void> {
     this.openId = id;
+    this.comparison = null;
     this.detailsError = null;
     try {
       const details = await this.#ipc.runDetails(id);
@@ -65,6 +95,7 @@ export class ResultsDesk {
   async remove(id: number): Promise<void> {
     try {
       await this.#ipc.deleteRun(id);
+      this.picked = this.picked.filter((other) => other !== id);
       if (this.openId === id) {
         this.openId = null;
         this.details = null;

@@ -20,6 +20,8 @@ export class ScorecardDesk {
   /** Models to measure; null until the person has chosen. */
   #chosen = $state.raw<string[] | null>(null);
   size = $state<ScorecardSize>("quick");
+  /** Stop MMLU once its interval is at most so many points to each side; null measures all. */
+  stopPoints = $state<number | null>(null);
   forecasts = $state.raw<ScorecardForecast[]>([]);
   forecastError = $state.raw<ApiError | null>(null);
   starting = $state(false);
@@ -103,7 +105,8 @@ export class ScorecardDesk {
     this.startError = null;
     const queued = this.job !== undefined;
     try {
-      const job = await this.#app.ipc.startScorecard({ models: this.models, size: this.size });
+      const stop = this.stopPoints === null ? null : this.stopPoints / 100;
+      const job = await this.#app.ipc.startScorecard({ models: this.models, size: this.size, stop_at_half_width: stop });
       if (job.scorecard !== null && !queued) await this.show(job.scorecard);
       await this.refresh();
     } catch (thrown) {
@@ -132,8 +135,8 @@ export class ScorecardDesk {
     this.#lastRead = Date.now();
     try {
       const scorecard = await this.#app.ipc.loadScorecard(id);
+      await this.#app.identities.know(scorecard.rows.map((row) => row.model));
       if (this.#wantedId !== id) return;
-      this.#app.identities.know(scorecard.rows.map((row) => row.model));
       this.shown = scorecard;
       this.shownError = null;
     } catch (thrown) {
