@@ -1,11 +1,13 @@
 //! What a person does with the window, from the first start on, with the real engine and the starter model.
 
 mod harness;
+mod measuring;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::{AFTER_WORK, Display, SOON, Window, end, start_app};
+use measuring::COMPLETE;
 
 /// The last reply in the first column, as `document.querySelectorAll` finds it.
 const LAST_REPLY: &str = "[...document.querySelectorAll('[data-testid=\"reply-0\"]')].at(-1)";
@@ -33,9 +35,8 @@ async fn one_press_gives_the_first_scorecard_and_it_lasts() {
     window.wait_for("model-card-starter", SOON).await;
     window.picture("2-models-while-measuring").await;
     window.click("nav-scorecard").await;
-    let complete = "return document.querySelector('[data-testid=\"scorecard-result\"][data-complete=\"true\"]') !== null";
     window
-        .wait("the scorecard is complete", AFTER_WORK, complete)
+        .wait("the scorecard is complete", AFTER_WORK, COMPLETE)
         .await;
     window
         .wait_until_gone("scorecard-progress", AFTER_WORK)
@@ -49,6 +50,7 @@ async fn one_press_gives_the_first_scorecard_and_it_lasts() {
     let table = window.text("scorecard-row-starter").await;
     for (cell, unit) in [
         ("cell-mmlu", "%"),
+        ("cell-humaneval", "%"),
         ("cell-prefill", "tok"),
         ("cell-decode", "tok"),
         ("cell-peak_memory", "B"),
@@ -274,17 +276,31 @@ fn a_start_that_fails_says_why() {
     assert!(still_open, "the app ended before anyone could read why");
 }
 
+const VIEWS: [&str; 6] = [
+    "scorecard",
+    "models",
+    "chat",
+    "benchmarks",
+    "results",
+    "settings",
+];
+
+/// What lies further down in a view, and the name of its picture.
+const PARTS: [(&str, &str); 4] = [
+    ("scorecard-table", "table"),
+    ("stored-charts", "stored"),
+    ("questions", "questions"),
+    ("run-facts", "facts"),
+];
+
 /// No view cuts anything off, in a small window and in a large one; and a picture of each for the eye.
-async fn look_at_every_view(window: &Window) {
-    for (theme, sizes) in [
-        ("light", &[(1000, 700), (1600, 1000)][..]),
-        ("dark", &[(1180, 760)][..]),
-    ] {
+pub(crate) async fn look_at_every_view(window: &Window) {
+    for theme in ["light", "dark"] {
         window.click("nav-settings").await;
         window.click(&format!("theme-{theme}")).await;
-        for &(width, height) in sizes {
+        for (width, height) in [(1000, 700), (1600, 1000)] {
             window.resize(width, height).await;
-            for view in ["scorecard", "models", "chat", "results", "settings"] {
+            for view in VIEWS {
                 window.click(&format!("nav-{view}")).await;
                 window.wait_for(&format!("view-{view}"), SOON).await;
                 if view == "results" {
@@ -298,11 +314,16 @@ async fn look_at_every_view(window: &Window) {
                 }
                 window.picture(&format!("{view}-{theme}-{width}")).await;
                 nothing_is_cut_off(window, &format!("{view} at {width} x {height}")).await;
-                if view == "results" {
+                for (part, picture) in PARTS {
+                    if window.count(part).await == 0 {
+                        continue;
+                    }
                     window
-                        .run("document.querySelector('[data-testid=\"questions\"]').scrollIntoView()")
+                        .run(&format!(
+                            "document.querySelector('[data-testid=\"{part}\"]').scrollIntoView()"
+                        ))
                         .await;
-                    window.picture(&format!("questions-{theme}-{width}")).await;
+                    window.picture(&format!("{picture}-{theme}-{width}")).await;
                 }
             }
             window.click("nav-models").await;
