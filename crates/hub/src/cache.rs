@@ -129,30 +129,22 @@ impl RepoCache {
         is_hex(&commit, 40).then_some(commit)
     }
 
-    /// The files of a commit that are here, as paths in the repository, sorted.
-    pub(crate) fn files(&self, commit: &str) -> Vec<String> {
-        let root = self.snapshot(commit);
-        let mut found = Vec::new();
-        let mut folders = vec![(root, String::new())];
-        while let Some((folder, prefix)) = folders.pop() {
-            let Ok(entries) = std::fs::read_dir(&folder) else {
-                continue;
-            };
-            for entry in entries.filter_map(Result::ok) {
-                let Ok(name) = entry.file_name().into_string() else {
-                    continue;
-                };
-                let path = format!("{prefix}{name}");
-                let place = entry.path();
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    folders.push((place, format!("{path}/")));
-                } else if place.is_file() && is_safe_path(&path) && !name.starts_with('.') {
-                    found.push(path);
-                }
-            }
-        }
+    /// Branches and tags that were asked for, with the commit each was then; sorted.
+    pub(crate) fn revisions(&self) -> Vec<(String, String)> {
+        let mut found: Vec<(String, String)> = files_below(&self.folder.join("refs"))
+            .into_iter()
+            .filter_map(|name| {
+                let commit = self.commit_of(&name)?;
+                Some((name, commit))
+            })
+            .collect();
         found.sort();
         found
+    }
+
+    /// The files of a commit that are here, as paths in the repository, sorted.
+    pub(crate) fn files(&self, commit: &str) -> Vec<String> {
+        files_below(&self.snapshot(commit))
     }
 
     /// Commits that have files here.
@@ -233,6 +225,47 @@ impl RepoCache {
             let _ = std::fs::remove_dir(folder);
         }
     }
+}
+
+/// Files in a folder and those below it, as paths with '/', sorted; links count where they lead to a file.
+fn files_below(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![(root.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = format!("{prefix}{name}");
+            let place = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push((place, format!("{path}/")));
+            } else if place.is_file() && is_safe_path(&path) && !name.starts_with('.') {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Repositories of models that have a folder in the cache, sorted.
+pub(crate) fn model_repos(cache: &Path) -> Vec<RepoId> {
+    let Ok(entries) = std::fs::read_dir(cache) else {
+        return Vec::new();
+    };
+    let mut repos: Vec<RepoId> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let id = name.strip_prefix("models--")?.replace("--", "/");
+            RepoId::new(RepoKind::Model, &id).ok()
+        })
+        .collect();
+    repos.sort_by(|a, b| a.id.cmp(&b.id));
+    repos
 }
 
 /// A blob that nobody else writes while this is held.

@@ -17,6 +17,7 @@ mod facts;
 mod fingerprint;
 mod fit;
 mod http;
+mod hub_models;
 mod import;
 mod library;
 mod memory;
@@ -26,11 +27,12 @@ mod settings;
 mod starter;
 mod transfer;
 
-pub use catalogue::{CATALOGUE, Known};
+pub use catalogue::{CATALOGUE, Known, checkpoints};
 pub use client::Hub;
 pub use error::{Error, Gate};
 pub use facts::{Facts, Inspection, inspect};
 pub use fit::{Fit, FitLevel, fit};
+pub use hub_models::HubModel;
 pub use library::{Installed, Library, Resolved, Source};
 pub use memory::free_bytes;
 pub use repo::{

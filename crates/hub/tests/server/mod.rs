@@ -17,7 +17,7 @@ use std::time::Duration;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The commit of every repository here.
+/// The commit of every repository here, unless it is told another.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How the server misbehaves. Everything may be changed while it runs.
@@ -79,6 +79,7 @@ struct State {
     sent: u64,
     storage: String,
     hub: String,
+    commit: String,
 }
 
 /// A running server. It ends with the process.
@@ -110,6 +111,7 @@ impl HubServer {
             endpoint: endpoint.clone(),
         };
         let mut state = server.lock();
+        COMMIT.clone_into(&mut state.commit);
         state.hub = endpoint;
         state.storage = storage;
         drop(state);
@@ -141,6 +143,11 @@ impl HubServer {
             hash,
             large,
         });
+    }
+
+    /// Makes this the commit of every repository.
+    pub fn commit(&self, commit: &str) {
+        commit.clone_into(&mut self.lock().commit);
     }
 
     /// Changes how it misbehaves.
@@ -365,7 +372,7 @@ fn hub_reply(state: &mut State, seen: &Seen) -> Reply {
         return refusal(401, "RepoNotFound", "Repository not found");
     };
     let (revision, file) = rest.split_once('/').unwrap_or((rest, ""));
-    if revision != COMMIT && revision != "main" {
+    if revision != state.commit && revision != "main" {
         return refusal(
             404,
             "RevisionNotFound",
@@ -391,11 +398,11 @@ fn hub_reply(state: &mut State, seen: &Seen) -> Reply {
                 "Location",
                 format!("{}/storage/{}?X-Amz-Signature=x", state.storage, file.hash),
             )
-            .with("X-Repo-Commit", COMMIT)
+            .with("X-Repo-Commit", state.commit.clone())
             .with("X-Linked-Etag", format!("\"{etag}\""))
             .with("X-Linked-Size", file.bytes.len().to_string());
     }
-    body_reply(state, seen, &file.bytes, &file.hash).with("X-Repo-Commit", COMMIT)
+    body_reply(state, seen, &file.bytes, &file.hash).with("X-Repo-Commit", state.commit.clone())
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Reply {
@@ -425,7 +432,7 @@ fn api_reply(state: &State, api: &str, query: &str) -> Reply {
     };
     let what = parts.get(3).copied().unwrap_or_default();
     let revision = parts.get(4).copied().unwrap_or_default();
-    if revision != COMMIT && revision != "main" && revision != "refs%2Fpr%2F1" {
+    if revision != state.commit && revision != "main" && revision != "refs%2Fpr%2F1" {
         return refusal(
             404,
             "RevisionNotFound",
@@ -478,8 +485,9 @@ fn api_reply(state: &State, api: &str, query: &str) -> Reply {
     Reply::new(
         200,
         format!(
-            "{{\"id\":{:?},\"sha\":\"{COMMIT}\",\"gated\":false,\"cardData\":{{\"license\":\"mit\"}},\"siblings\":[{}]}}",
+            "{{\"id\":{:?},\"sha\":\"{}\",\"gated\":false,\"cardData\":{{\"license\":\"mit\"}},\"siblings\":[{}]}}",
             parts[1..3].join("/"),
+            state.commit,
             siblings.join(",")
         ),
     )
