@@ -341,6 +341,13 @@ fn energy(report: &EnergyReport) -> Vec<RunFigure> {
     }
     figures.extend(report.idle_watts.map(|value| watts("Idle", value)));
     figures.extend(report.load_watts.map(|value| watts("Generating", value)));
+    figures.extend(report.correct_per_wh.map(|value| {
+        ratio(
+            "Right MMLU answers a watt-hour",
+            format!("{value:.1}"),
+            value,
+        )
+    }));
     for (label, value) in [
         ("Measured at", &report.source),
         ("It counts", &report.covers),

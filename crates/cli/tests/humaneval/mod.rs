@@ -15,8 +15,8 @@ const LIAR: &str =
 const QUITTER: &str = "    import os\n    os._exit(0)\n";
 
 fn write(path: &Path, lines: &[Value]) {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(path, text).expect("written");
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(path, lines.join("\n")).expect("written");
 }
 
 fn read(path: &Path) -> Vec<Value> {

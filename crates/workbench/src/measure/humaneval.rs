@@ -88,7 +88,7 @@ impl Workbench {
             Details {
                 settings: json!({
                     "problems": path,
-                    "problems_sha256": self.hash_of(&[path.clone()])?,
+                    "problems_sha256": self.hash_of(std::slice::from_ref(&path))?,
                     "limit": request.limit,
                     "n": request.n,
                     "temperature": request.temperature,

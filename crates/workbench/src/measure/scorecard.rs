@@ -202,13 +202,11 @@ impl Row<'_, '_> {
         let report = self
             .workbench
             .energy(bench, self.place, &request, self.cancel, self.meter)?;
-        match &report.reason {
-            Some(why) => self.note("energy", Some(&format!("unavailable: {why}"))),
-            None => {
-                self.energy = Some(report);
-                self.note("energy", None)
-            }
+        if let Some(why) = &report.reason {
+            return self.note("energy", Some(&format!("unavailable: {why}")));
         }
+        self.energy = Some(report);
+        self.note("energy", None)
     }
 
     fn mmlu(&mut self) -> Result<(), ApiError> {

@@ -252,6 +252,20 @@ fn energy_figure(row: &mut ScorecardRow, run: &RunRow) -> Result<(), ApiError> {
         ),
         run: Some(run.id),
     });
+    if let (Some(right), Some(joules)) = (report.correct_per_wh, report.mmlu_joules) {
+        row.correct_per_wh = Some(Figure {
+            value: right,
+            lo: None,
+            hi: None,
+            unit: "1/Wh".to_owned(),
+            how: format!(
+                "right MMLU answers by the energy of asking all questions, {:.3} Wh, idle subtracted; {}",
+                joules / 3600.0,
+                report.covers.as_deref().unwrap_or("source unknown")
+            ),
+            run: Some(run.id),
+        });
+    }
     row.notes
         .extend(report.notes.iter().map(|note| format!("energy: {note}")));
     Ok(())
