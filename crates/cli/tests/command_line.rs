@@ -376,8 +376,8 @@ fn wrong_usage_is_one_line_and_status_2() {
     for (args, says) in [
         (&["frobnicate"][..], "unrecognized subcommand"),
         (
-            &["bench", "humaneval", "--model", "starter"],
-            "unrecognized subcommand",
+            &["bench", "humaneval", "--self-test", "--model", "starter"],
+            "cannot be used with",
         ),
         (
             &["speculate", "--target", "starter"],

@@ -117,7 +117,7 @@ async fn a_scorecard_survives_pause_and_cancel_and_is_read_compared_and_exported
     window
         .run(
             "[...document.querySelectorAll('[data-testid=\"results-list\"] li')]\
-             .filter((run) => run.innerText.startsWith('MMLU')).slice(0, 2)\
+             .filter((run) => run.innerText.trim().startsWith('MMLU')).slice(0, 2)\
              .forEach((run) => run.querySelector('input').click())",
         )
         .await;
