@@ -31,7 +31,7 @@ pub async fn use_starter_mmlu(workbench: Bench<'_>) -> Result<MmluSource, ApiErr
 #[tauri::command]
 #[specta::specta]
 pub async fn fetch_mmlu(workbench: Bench<'_>) -> Result<Job, ApiError> {
-    blocking(&workbench, |bench| bench.fetch_mmlu()).await
+    blocking(&workbench, billion_workbench::Workbench::fetch_mmlu).await
 }
 
 /// The subjects and their groups, in order.

@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let seqs = (0..batch)
             .map(|_| decoder.open())
             .collect::<Result<Vec<_>, _>>()?;
-        let mut pass = |decoder: &mut CpuDecoder, token: u32| {
+        let pass = |decoder: &mut CpuDecoder, token: u32| {
             let tokens = [token % vocab];
             let runs: Vec<Run<'_>> = seqs
                 .iter()

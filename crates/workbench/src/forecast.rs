@@ -10,7 +10,7 @@ use crate::machine;
 use crate::measure::eval_size;
 use crate::mmlu_sources::MmluInUse;
 use crate::models::Model;
-use crate::reports::{MmluReport, SpeedReport};
+use crate::reports::{HumanEvalReport, MmluReport, SpeedReport};
 use crate::scorecards::report_of;
 use crate::store::{RunFilter, RunRow};
 
@@ -21,10 +21,16 @@ const CHARS_PER_TOKEN: f64 = 4.0;
 const OPS_PER_CORE: f64 = 1.6e11;
 /// Reading a prompt is about so many times as fast as generating, where only one is known.
 const PREFILL_OVER_DECODE: f64 = 4.0;
-/// Tokens that the memory and the speed run read and generate: a full cache of 2,048, and a warm-up and three repeats
+/// Tokens that the memory and the speed run read and generate: a full cache of 2,048, and a warm-up and five repeats
 /// of 512 read twice (once for the time to first token) and 64 generated.
-const FIXED_READ: f64 = 2048.0 + 4.0 * 1024.0;
-const FIXED_GENERATED: f64 = 4.0 * 64.0;
+const FIXED_READ: f64 = 2048.0 + 6.0 * 1024.0;
+const FIXED_GENERATED: f64 = 6.0 * 64.0;
+/// A HumanEval completion, where this model's were not timed yet: tokens of its prompt and of what is written, how many
+/// times as fast many are written together, and the time to run the program on one core.
+const PROBLEM_READ: f64 = 170.0;
+const PROBLEM_WRITTEN: f64 = 100.0;
+const TOGETHER: f64 = 2.0;
+const PROGRAM_S: f64 = 0.1;
 /// Starting a process and loading.
 const START_S: f64 = 2.0;
 
@@ -37,6 +43,8 @@ struct Pace {
     question_chars_per_s: f64,
     prefill_tokens_per_s: f64,
     decode_tokens_per_s: f64,
+    /// Time to write a HumanEval completion and to run it.
+    completion_s: f64,
     basis: Basis,
 }
 
@@ -103,13 +111,14 @@ impl Workbench {
                         + asked.chars / pace.question_chars_per_s
                         + FIXED_READ / pace.prefill_tokens_per_s
                         + FIXED_GENERATED / pace.decode_tokens_per_s
+                        + eval_size(size).humaneval_problems() as f64 * pace.completion_s
                 })
                 .sum();
             ScorecardForecast {
                 size,
                 questions: asked.questions as u32,
                 shots: source.shots,
-                problems: 0,
+                problems: eval_size(size).humaneval_problems() as u32,
                 seconds,
                 half_width: half_width_of(asked.questions),
                 basis: basis.to_owned(),
@@ -205,10 +214,21 @@ fn pace(model: &Model, runs: &[RunRow], data: &MmluData, shots: u32) -> Result<P
         }
         None => None,
     };
+    let completion_s = match own("humaneval") {
+        Some(run) => {
+            let report: HumanEvalReport = report_of(run)?;
+            (report.total > 0).then(|| report.seconds / f64::from(report.total))
+        }
+        None => None,
+    };
+    let untimed = PROBLEM_READ / prefill
+        + PROBLEM_WRITTEN / (TOGETHER * decode)
+        + PROGRAM_S / f64::from(machine::cores());
     Ok(Pace {
         question_chars_per_s: questions.unwrap_or(prefill * CHARS_PER_TOKEN),
         prefill_tokens_per_s: prefill,
         decode_tokens_per_s: decode,
+        completion_s: completion_s.unwrap_or(untimed),
         basis,
     })
 }

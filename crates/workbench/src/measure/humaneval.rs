@@ -299,8 +299,8 @@ impl Workbench {
             write_samples(path, lines)?;
         }
         Ok(HumanEvalReport {
-            seconds,
             passed_nothing,
+            seconds,
             ..scored
         })
     }
