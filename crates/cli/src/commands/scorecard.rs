@@ -57,11 +57,13 @@ fn show(card: &Card) {
             cells.extend(
                 [
                     &row.mmlu,
+                    &row.humaneval,
                     &row.prefill,
                     &row.decode,
                     &row.ttft,
                     &row.load,
                     &row.peak_memory,
+                    &row.energy,
                 ]
                 .map(|figure| figure.as_ref().map_or_else(|| "-".to_owned(), text)),
             );
@@ -74,13 +76,15 @@ fn show(card: &Card) {
             "PARAMS",
             "QUANT",
             "MMLU",
+            "HUMANEVAL",
             "READ",
             "GENERATE",
             "FIRST TOKEN",
             "LOAD",
             "MEMORY",
+            "ENERGY",
         ],
-        &[1, 3, 4, 5, 6, 7, 8],
+        &[1, 3, 4, 5, 6, 7, 8, 9, 10],
         &rows,
     );
     let mut text = String::new();
@@ -105,6 +109,7 @@ fn text(figure: &Figure) -> String {
         "accuracy" => format!("{:.1}", 100.0 * value),
         "bytes" => output::size(value as u64),
         "s" => format!("{value:.2}"),
+        "J/token" => format!("{value:.3}"),
         _ => format!("{value:.1}"),
     };
     let unit = match figure.unit.as_str() {
