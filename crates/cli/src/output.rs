@@ -100,28 +100,9 @@ pub fn percent(share: f64) -> String {
 
 /// A moment in UTC: "2026-11-24 21:31".
 pub fn date(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).floor() as i64;
-    let days = minutes.div_euclid(24 * 60);
-    let minute = minutes.rem_euclid(24 * 60);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
-        minute / 60,
-        minute % 60
-    )
-}
-
-/// Year, month and day of a count of days since 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day)
+    billion_workbench::moment(seconds)
+        .trim_end_matches(" UTC")
+        .to_owned()
 }
 
 /// The text without line breaks.

@@ -37,4 +37,5 @@ pub use requests::{
     EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest,
     MmluRequest, PerplexityRequest, ReplyRequest, ReplyStep, SpeedRequest,
 };
+pub use words::moment;
 pub use worker::run_engine_worker;

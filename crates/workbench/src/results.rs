@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use billion_eval::tasks::humaneval::read_problems;
+use billion_eval::tasks::humaneval::{Verdict, read_problems};
 use billion_eval::tasks::mmlu::MmluData;
 
 use crate::api::{
@@ -181,25 +181,15 @@ pub(crate) fn summary(run: &RunRow) -> RunSummary {
     }
 }
 
-/// A verdict of the sandbox for people.
+/// A stored verdict for people, in the sandbox's own words; one of another version as it stands.
 pub(crate) fn verdict_words(verdict: &str) -> String {
-    match verdict {
-        "passed" => "passes every test",
-        "wrong_answer" => "wrong answer",
-        "exception" => "raises an exception",
-        "syntax_error" => "is not valid Python",
-        "timeout" => "takes too long",
-        "memory" => "wants too much memory",
-        "output" => "prints or returns too much",
-        "host_calls" => "asks the system too often",
-        "stack_overflow" => "recurses too deeply",
-        "exit" => "ends the interpreter",
-        "crash" => "breaks the interpreter",
-        "tamper" => "answers with what is no plain value",
-        "" => "was not run",
-        other => return other.replace('_', " "),
+    if verdict.is_empty() {
+        return "not run".to_owned();
     }
-    .to_owned()
+    serde_json::from_value::<Verdict>(verdict.into()).map_or_else(
+        |_| verdict.replace('_', " "),
+        |verdict| verdict.words().to_owned(),
+    )
 }
 
 fn question(sample: &MmluSample, data: Option<&MmluData>) -> AnsweredQuestion {

@@ -38,6 +38,8 @@ pub(crate) fn significant(value: f64) -> String {
         size if size >= 99.95 => format!("{value:.0}"),
         size if size >= 9.995 => format!("{value:.1}"),
         size if size >= 0.1 || size == 0.0 => format!("{value:.2}"),
+        size if size >= 0.01 => format!("{value:.3}"),
+        size if size >= 0.001 => format!("{value:.4}"),
         _ => format!("{value:.2e}"),
     }
 }
@@ -54,7 +56,7 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// A moment in UTC: "2026-11-24 21:31 UTC".
-pub(crate) fn moment(seconds: f64) -> String {
+pub fn moment(seconds: f64) -> String {
     let minutes = (seconds / 60.0).floor() as i64;
     let (year, month, day) = civil(minutes.div_euclid(24 * 60));
     let minute = minutes.rem_euclid(24 * 60);
@@ -132,7 +134,7 @@ mod tests {
         assert_eq!(counted(1, "question"), "1 question");
         assert_eq!(
             [152.3, 15.23, 1.523, 0.0, 0.012, -1234.6].map(significant),
-            ["152", "15.2", "1.52", "0.00", "1.20e-2", "-1,235"]
+            ["152", "15.2", "1.52", "0.00", "0.012", "-1,235"]
         );
         assert_eq!(
             [0.031, 4.2, 125.0, 7020.0].map(duration),
