@@ -168,6 +168,7 @@ describe("the job tray", () => {
         started_at: 0,
         scorecard: 5,
         run: null,
+        model: null,
       },
     ];
     await openOn(ipc);
@@ -228,6 +229,7 @@ describe("the job tray", () => {
         started_at: 0,
         scorecard: null,
         run: null,
+        model: null,
       },
     ];
     await openOn(ipc);

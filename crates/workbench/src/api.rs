@@ -5,11 +5,13 @@
 
 mod bench;
 mod charts;
+mod models;
 
 use serde::{Deserialize, Serialize};
 
 pub use bench::*;
 pub use charts::*;
+pub use models::*;
 
 /// An error as a person reads it: what happened, why with figures, what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -20,6 +22,9 @@ pub struct ApiError {
     pub code: ErrorCode,
     /// One or two sentences.
     pub message: String,
+    /// The page that mends it, where one does.
+    #[serde(default)]
+    pub link: Option<String>,
 }
 
 /// The errors that a shell treats differently.
@@ -33,6 +38,12 @@ pub enum ErrorCode {
     Cancelled,
     /// Another job holds the machine; try again when it is done.
     Busy,
+    /// A gated repository, and no token: make one, and give it to Billion.
+    NeedsToken,
+    /// A gated repository whose licence this account has not accepted.
+    LicenceNotAccepted,
+    /// A gated repository that refuses this account.
+    AccessDenied,
     /// Anything else.
     Failed,
 }
@@ -40,18 +51,21 @@ pub enum ErrorCode {
 impl ApiError {
     /// An error that a shell only shows.
     pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Failed, message)
+    }
+
+    /// An error that a shell treats in its own way.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
-            code: ErrorCode::Failed,
+            code,
             message: message.into(),
+            link: None,
         }
     }
 
     /// The person cancelled.
     pub fn cancelled() -> Self {
-        Self {
-            code: ErrorCode::Cancelled,
-            message: "cancelled".to_owned(),
-        }
+        Self::new(ErrorCode::Cancelled, "cancelled")
     }
 }
 
@@ -64,99 +78,7 @@ impl From<anyhow::Error> for ApiError {
     }
 }
 
-// ---------------------------------------------------------------- models
-
-/// Where a model in the list comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "specta", derive(specta::Type))]
-#[serde(rename_all = "snake_case")]
-pub enum ModelSource {
-    /// Ships with the app.
-    Starter,
-    /// A file or folder of the person's own.
-    Imported,
-    /// Found in the Hugging Face cache.
-    HubCache,
-    /// Known, but not on this machine.
-    Catalogue,
-}
-
-/// How well a model fits into this machine's memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "specta", derive(specta::Type))]
-pub struct Fit {
-    /// For colour and order.
-    pub level: FitLevel,
-    /// In words: "runs well", "tight: …", "too big: needs 3.1 GB, 2.4 GB free".
-    pub words: String,
-}
-
-/// How well a model fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "specta", derive(specta::Type))]
-#[serde(rename_all = "snake_case")]
-pub enum FitLevel {
-    /// With room to spare.
-    Well,
-    /// It fits, barely.
-    Tight,
-    /// It does not fit into what is free now.
-    TooBig,
-    /// Its size or the free memory is unknown.
-    Unknown,
-}
-
-/// A model as listed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "specta", derive(specta::Type))]
-pub struct ModelEntry {
-    /// What commands take as MODEL.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// Number of parameters.
-    pub params: Option<u64>,
-    /// "llama", "stablelm", "gpt_neox".
-    pub architecture: String,
-    /// "Q4_1", "BF16".
-    pub quant: Option<String>,
-    /// Size on disk.
-    pub bytes: Option<u64>,
-    /// SPDX or the licence's own name.
-    pub license: Option<String>,
-    /// Who published it.
-    pub publisher: Option<String>,
-    /// Longest context in tokens.
-    pub context_len: Option<u32>,
-    /// On this machine and usable.
-    pub installed: bool,
-    /// Where it comes from.
-    pub source: ModelSource,
-    /// Will it run here?
-    pub fit: Fit,
-    /// What it is good at, in a sentence.
-    pub good_at: Option<String>,
-    /// It has a chat template; without one it is a base model that completes text.
-    pub chat: bool,
-    /// File or folder, where installed.
-    pub path: Option<String>,
-    /// Why an installed file cannot be used, if it cannot.
-    pub problem: Option<String>,
-}
-
-/// Everything known of an installed model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "specta", derive(specta::Type))]
-pub struct ModelDetails {
-    /// As listed.
-    pub entry: ModelEntry,
-    /// SHA-256 of the weights.
-    pub sha256: String,
-    /// Label and value pairs in order: layers, width, heads, vocabulary, tokenizer, rope, tensors by format.
-    pub facts: Vec<Fact>,
-    /// Source of the chat template.
-    pub chat_template: Option<String>,
-}
+// ---------------------------------------------------------------- common
 
 /// A label and its value, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -437,6 +359,8 @@ pub struct Job {
     pub scorecard: Option<u32>,
     /// The finished run it made, for a job that makes a single one.
     pub run: Option<u32>,
+    /// The model that it brings or makes, as a MODEL reference: a download, a quantization.
+    pub model: Option<String>,
 }
 
 /// Size of a scorecard, as cli.md defines them.

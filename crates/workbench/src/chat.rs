@@ -329,6 +329,7 @@ impl Workbench {
                 code: ErrorCode::Busy,
                 message: "this chat is still being answered; wait, or stop the answer first"
                     .to_owned(),
+                link: None,
             });
         }
         answering.insert(chat, cancel.clone());

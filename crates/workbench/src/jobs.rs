@@ -180,6 +180,7 @@ impl Workbench {
                         "the job {:?} is done or at work already; there is nothing to resume",
                         job.title
                     ),
+                    link: None,
                 });
             }
             running.insert(id, cancel.clone());
@@ -195,6 +196,7 @@ impl Workbench {
             return Err(ApiError {
                 code: ErrorCode::Busy,
                 message: "the job is still at work; cancel it first".to_owned(),
+                link: None,
             });
         }
         self.changes.tell();
@@ -243,6 +245,7 @@ impl Workbench {
             title: &title,
             work: &work,
             scorecard,
+            model: None,
             pausable: work.keeps_what_it_has(),
         })?;
         let cancel = Cancel::default();

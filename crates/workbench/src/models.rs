@@ -4,9 +4,19 @@ use std::path::{Path, PathBuf};
 
 use billion_hub::{self as hub, CATALOGUE, Facts, Installed, Known, Places, STARTER_ID, Source};
 
-use crate::api::{ApiError, Fact, Fit, FitLevel, ModelDetails, ModelEntry, ModelSource};
+use crate::api::{
+    ApiError, Catalogued, Fact, Fit, FitLevel, ModelDetails, ModelEntry, ModelSource,
+};
 use crate::facade::Workbench;
 use crate::machine;
+
+/// The article's four, which `pull --contenders` fetches.
+const ARTICLE: [&str; 4] = [
+    "tinyllama-1.1b-chat",
+    "llama-3.2-1b",
+    "stablelm-2-1.6b",
+    "pythia-1b",
+];
 
 /// An installed model that can be used.
 #[derive(Clone, Debug)]
@@ -163,6 +173,7 @@ fn entry(model: Installed, free_bytes: u64) -> ModelEntry {
             || Fit {
                 level: FitLevel::Unknown,
                 words: "cannot be used".to_owned(),
+                sum: None,
             },
             |facts| fit(facts, free_bytes),
         ),
@@ -170,6 +181,7 @@ fn entry(model: Installed, free_bytes: u64) -> ModelEntry {
         chat: facts.as_ref().is_some_and(|facts| facts.chat),
         path: Some(model.path.display().to_string()),
         problem,
+        known: known.map(catalogued),
     }
 }
 
@@ -177,23 +189,41 @@ fn catalogue_entry(known: &Known) -> ModelEntry {
     ModelEntry {
         id: known.id.to_owned(),
         name: known.name.to_owned(),
-        params: None,
+        params: Some(known.params),
         architecture: known.architecture.to_owned(),
         quant: None,
-        bytes: None,
+        bytes: Some(known.params * known.weight_bytes),
         license: Some(known.license.to_owned()),
         publisher: Some(known.publisher.to_owned()),
-        context_len: None,
+        context_len: Some(known.context_len as u32),
         installed: false,
         source: ModelSource::Catalogue,
         fit: Fit {
             level: FitLevel::Unknown,
             words: "not on this machine".to_owned(),
+            sum: None,
         },
         good_at: Some(known.good_at.to_owned()),
         chat: false,
         path: None,
         problem: None,
+        known: Some(catalogued(known)),
+    }
+}
+
+fn catalogued(known: &Known) -> Catalogued {
+    Catalogued {
+        repository: known.repository.to_owned(),
+        page: format!("https://huggingface.co/{}", known.repository),
+        download_bytes: known.params * known.weight_bytes,
+        estimated: true,
+        gated: known.gated,
+        contender: known.contender,
+        article: ARTICLE.contains(&known.id),
+        drafts_for: known.drafts_for.iter().map(|id| (*id).to_owned()).collect(),
+        training_tokens: known.training_tokens,
+        tokens_per_param: known.training_tokens as f64 / known.params as f64,
+        checkpoints: known.checkpoints,
     }
 }
 
@@ -206,6 +236,7 @@ fn fit(facts: &Facts, free_bytes: u64) -> Fit {
             hub::FitLevel::TooBig => FitLevel::TooBig,
         },
         words: fit.words,
+        sum: Some(fit.sum),
     }
 }
 

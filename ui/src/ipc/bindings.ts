@@ -127,6 +127,8 @@ export type ApiError = {
 	code: ErrorCode,
 	/**  One or two sentences. */
 	message: string,
+	/**  The page that mends it, where one does. */
+	link?: string | null,
 };
 
 /**  An axis. */
@@ -215,6 +217,32 @@ model: string;
 text: string; 
 /**  Window in tokens; none is the model's context. */
 ctx: number | null };
+
+/**  What the catalogue says of a model, whether it is on this machine or not. */
+export type Catalogued = {
+	/**  `OWNER/NAME` on the hub. */
+	repository: string,
+	/**  Its page. */
+	page: string,
+	/**  Bytes to fetch. */
+	download_bytes: number,
+	/**  `download_bytes` is computed from the number of parameters; the hub is asked before a download starts. */
+	estimated: boolean,
+	/**  Its publisher gives it to accounts that accepted the licence. */
+	gated: boolean,
+	/**  One of the article's models, base or chat. */
+	contender: boolean,
+	/**  One of the four that "Download all contenders" fetches. */
+	article: boolean,
+	/**  Ids of larger models that it can draft for. */
+	drafts_for: string[],
+	/**  Tokens that it was trained on, repeats included. */
+	training_tokens: number,
+	/**  `training_tokens` for each parameter; Chinchilla's advice is 20. */
+	tokens_per_param: number,
+	/**  Checkpoints of its training can be had (`checkpoints`). */
+	checkpoints: boolean,
+};
 
 /**  What a chart shows; the window draws it interactively, exports draw the same data. */
 export type ChartData = {
@@ -397,6 +425,12 @@ export type ErrorCode =
 "cancelled" | 
 /**  Another job holds the machine; try again when it is done. */
 "busy" | 
+/**  A gated repository, and no token: make one, and give it to Billion. */
+"needs_token" | 
+/**  A gated repository whose licence this account has not accepted. */
+"licence_not_accepted" | 
+/**  A gated repository that refuses this account. */
+"access_denied" | 
 /**  Anything else. */
 "failed";
 
@@ -463,6 +497,8 @@ export type Fit = {
 	level: FitLevel,
 	/**  In words: "runs well", "tight: …", "too big: needs 3.1 GB, 2.4 GB free". */
 	words: string,
+	/**  What the need is the sum of; none while its parts are unknown. */
+	sum: string | null,
 };
 
 /**  How well a model fits. */
@@ -520,6 +556,8 @@ export type Job = {
 	scorecard: number | null,
 	/**  The finished run it made, for a job that makes a single one. */
 	run: number | null,
+	/**  The model that it brings or makes, as a MODEL reference: a download, a quantization. */
+	model: string | null,
 };
 
 /**  State of a job. */
@@ -618,7 +656,7 @@ export type ModelEntry = {
 	architecture: string,
 	/**  "Q4_1", "BF16". */
 	quant: string | null,
-	/**  Size on disk. */
+	/**  Size on disk, or of the download of a model that is not here. */
 	bytes: number | null,
 	/**  SPDX or the licence's own name. */
 	license: string | null,
@@ -640,6 +678,8 @@ export type ModelEntry = {
 	path: string | null,
 	/**  Why an installed file cannot be used, if it cannot. */
 	problem: string | null,
+	/**  What Billion's catalogue says of it, if it is one of the catalogue's. */
+	known: Catalogued | null,
 };
 
 /**  The place of a model in the order of first use: it decides the model's colour and marker everywhere, and never changes. */
@@ -658,6 +698,8 @@ export type ModelSource =
 "imported" | 
 /**  Found in the Hugging Face cache. */
 "hub_cache" | 
+/**  Quantized here from another model. */
+"quantized" | 
 /**  Known, but not on this machine. */
 "catalogue";
 

@@ -269,6 +269,7 @@ export class FakeIpc implements Ipc {
       started_at: this.#now(),
       scorecard: null,
       run: null,
+      model: null,
       ...of,
     };
     this.jobs = [job, ...this.jobs];

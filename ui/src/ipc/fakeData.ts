@@ -27,11 +27,12 @@ function entry(change: Partial<ModelEntry> & Pick<ModelEntry, "id" | "name">): M
     context_len: 2048,
     installed: true,
     source: "imported",
-    fit: { level: "well", words: "runs well: needs 0.8 GB, 12.4 GB free" },
+    fit: { level: "well", words: "runs well: needs 0.8 GB, 12.4 GB free", sum: null },
     good_at: null,
     chat: true,
     path: `/home/me/models/${change.id}.gguf`,
     problem: null,
+    known: null,
     ...change,
   };
 }
@@ -47,7 +48,7 @@ export function fakeModels(): ModelEntry[] {
       publisher: "HuggingFaceTB",
       context_len: 8192,
       source: "starter",
-      fit: { level: "well", words: "runs well: needs 0.2 GB, 12.4 GB free" },
+      fit: { level: "well", words: "runs well: needs 0.2 GB, 12.4 GB free", sum: null },
       good_at: "Short answers and rewriting; fast on any machine.",
       path: "/usr/lib/Billion/starter/SmolLM2-135M-Instruct.Q4_1.gguf",
     }),
@@ -65,7 +66,7 @@ export function fakeModels(): ModelEntry[] {
       license: "Llama 3.2 Community",
       publisher: "Meta",
       context_len: 131_072,
-      fit: { level: "tight", words: "tight: needs 2.1 GB, 2.4 GB free" },
+      fit: { level: "tight", words: "tight: needs 2.1 GB, 2.4 GB free", sum: null },
     }),
     entry({
       id: "pythia-1b",
@@ -76,7 +77,7 @@ export function fakeModels(): ModelEntry[] {
       bytes: 2_024_000_000,
       publisher: "EleutherAI",
       chat: false,
-      fit: { level: "too_big", words: "too big: needs 3.1 GB, 2.4 GB free" },
+      fit: { level: "too_big", words: "too big: needs 3.1 GB, 2.4 GB free", sum: null },
       good_at: "Research on training: 154 checkpoints.",
     }),
     entry({
@@ -87,7 +88,7 @@ export function fakeModels(): ModelEntry[] {
       license: null,
       publisher: null,
       context_len: null,
-      fit: { level: "unknown", words: "unknown size" },
+      fit: { level: "unknown", words: "unknown size", sum: null },
       problem: "broken.gguf ends at byte 1,024, but its header promises 291 tensors up to byte 98,300,000. Get it again.",
     }),
   ];

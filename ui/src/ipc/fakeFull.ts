@@ -91,6 +91,7 @@ export function fullPast(models: ModelEntry[], now: number, nextId: () => number
     started_at: now - 200_000,
     scorecard: broken.id,
     run: null,
+    model: null,
   });
   return past;
 }

@@ -41,10 +41,11 @@ pub(super) fn write_samples(
     lines: impl Iterator<Item = impl Serialize>,
 ) -> Result<(), ApiError> {
     let fail = |error: std::io::Error| {
-        let ApiError { code, message } = unwritten(path, &error);
+        let ApiError { code, message, .. } = unwritten(path, &error);
         ApiError {
             code,
             message: format!("{message}; the run itself is stored, see billion results list"),
+            link: None,
         }
     };
     let partial = partial(path);

@@ -78,6 +78,7 @@ impl Workbench {
                 first_failure.get_or_insert(ApiError {
                     code: error.code,
                     message: format!("{model}: {}", error.message),
+                    link: None,
                 });
             }
         }

@@ -21,6 +21,8 @@ pub(crate) struct NewJob<'a, W> {
     /// What to do, enough to resume it.
     pub(crate) work: &'a W,
     pub(crate) scorecard: Option<u32>,
+    /// The model that it brings or makes.
+    pub(crate) model: Option<&'a str>,
     /// What it has done is kept when it stops, so that it may be paused.
     pub(crate) pausable: bool,
 }
@@ -50,13 +52,14 @@ impl Store {
         let me = Owner::me();
         self.write(|c| {
             c.execute(
-                "INSERT INTO jobs (title, work, state, step, done, total, started_at, scorecard, pausable, owner_pid, owner_started_at)
-                 VALUES (?1, ?2, 'queued', 'starts', 0, 0, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO jobs (title, work, state, step, done, total, started_at, scorecard, model, pausable, owner_pid, owner_started_at)
+                 VALUES (?1, ?2, 'queued', 'starts', 0, 0, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     new.title,
                     json(new.work),
                     now(),
                     new.scorecard,
+                    new.model,
                     new.pausable,
                     me.pid,
                     me.started_at as i64
@@ -292,5 +295,6 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
             None => row.get("run")?,
             Some(_) => None,
         },
+        model: row.get("model")?,
     })
 }

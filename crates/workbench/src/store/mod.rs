@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("001.sql"),
     include_str!("002.sql"),
     include_str!("003.sql"),
+    include_str!("004.sql"),
 ];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.

@@ -101,6 +101,7 @@ fn a_job_is_interrupted_only_when_its_process_is_gone() {
     let new = NewJob {
         title: "a job",
         work: &serde_json::json!({}),
+        model: None,
         scorecard: None,
         pausable: true,
     };

@@ -132,6 +132,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> ApiError {
         message: format!(
             "the engine made a mistake and ended ({words}). Try again: a new one starts by itself. If it happens again, please report it."
         ),
+        link: None,
     }
 }
 

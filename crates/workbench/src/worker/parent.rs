@@ -298,6 +298,7 @@ fn died(message: String) -> ApiError {
     ApiError {
         code: ErrorCode::WorkerDied,
         message,
+        link: None,
     }
 }
 
