@@ -184,6 +184,30 @@ fn thousands(number: u64) -> String {
 mod tests {
     use super::*;
 
+    /// Name, architecture, parameters and numbers in keys and values of a token of the tiny models of billion-llm.
+    const FAMILIES: [(&str, &str, u64, u64); 4] = [
+        ("stablelm_1_6b", "stablelm", 24_064, 2 * 2 * 32),
+        ("stablelm_12b", "stablelm", 21_792, 2 * 2 * 16),
+        ("pythia", "gpt_neox", 21_712, 2 * 2 * 32),
+        ("qwen2", "qwen2", 17_952, 2 * 2 * 16),
+    ];
+
+    #[test]
+    fn every_architecture_is_known_from_both_kinds_of_files() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/fixtures/families");
+        for (name, architecture, params, kv) in FAMILIES {
+            for path in [models.join(name), models.join(format!("{name}.gguf"))] {
+                let facts = inspect(&path).expect("a whole model").facts;
+                assert_eq!(facts.architecture, architecture);
+                // Masks and frequencies of old checkpoints are in the file, but no parameters.
+                assert_eq!((facts.params, facts.weight_bytes), (params, params * 4));
+                assert_eq!((facts.quant.as_str(), facts.context_len), ("F32", 128));
+                assert_eq!(facts.kv_bytes_per_token, kv * 4);
+                assert_eq!(facts.chat, name == "stablelm_1_6b");
+            }
+        }
+    }
+
     #[test]
     fn digits_are_grouped() {
         assert_eq!(thousands(999), "999");

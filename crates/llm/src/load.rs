@@ -27,6 +27,9 @@ const MAX_THREADS: usize = 1024;
 pub struct ModelFiles {
     weights: Weights,
     description: Description,
+    /// Numbers and bytes of the tensors that the decoder reads.
+    elements: u64,
+    bytes: u64,
     tokenizer: Arc<Tokenizer>,
     /// The template, or why there is none although the model has one.
     chat_template: Option<Result<ChatTemplate, Error>>,
@@ -38,7 +41,11 @@ impl ModelFiles {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let weights = Weights::open(path)?;
         let description = models::describe(&weights)?;
-        models::tensors(&weights, &description)?;
+        let tensors = models::tensors(&weights, &description)?;
+        let elements = tensors.all().map(|view| view.elements() as u64).sum();
+        let bytes = tensors.all().filter_map(TensorView::stored_bytes);
+        let bytes = bytes.map(|bytes| bytes as u64).sum();
+        drop(tensors);
         let tokenizer = match weights.container() {
             Container::Gguf => Tokenizer::from_gguf(&weights)?,
             Container::Safetensors => Tokenizer::from_folder(weights.folder())?,
@@ -48,6 +55,8 @@ impl ModelFiles {
         Ok(Self {
             weights,
             description,
+            elements,
+            bytes,
             tokenizer: Arc::new(tokenizer),
             chat_template,
         })
@@ -83,9 +92,10 @@ impl ModelFiles {
         models::tensors(&self.weights, &self.description)
     }
 
-    /// Parameters: numbers in all tensors. A tied head is counted once.
+    /// Parameters: numbers in all tensors that the decoder reads, so not the masks of old checkpoints. A tied head is
+    /// counted once.
     pub fn params(&self) -> u64 {
-        self.weights.elements()
+        self.elements
     }
 
     /// How the weights are stored, for people: what a GGUF file says of itself ("Q4_K_M"), else the format that most
@@ -105,9 +115,9 @@ impl ModelFiles {
         }
     }
 
-    /// Bytes of all tensors in the file.
+    /// Bytes in the file of all tensors that the decoder reads.
     pub fn weight_bytes(&self) -> u64 {
-        self.weights.tensor_bytes()
+        self.bytes
     }
 }
 

@@ -4,6 +4,8 @@
 //! them. It covers Llama (GQA, tied head, rope scaling), StableLM 2 (LayerNorm, partial rotary, qkv bias, parallel
 //! residual, per-head qk norm) and GPT-NeoX (parallel residual with two norms, biases, GELU).
 
+use std::borrow::Cow;
+
 /// What a decoder computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderSpec {
@@ -119,6 +121,39 @@ pub struct DecoderTensors<T> {
     pub head: Option<T>,
 }
 
+impl<T> DecoderTensors<T> {
+    /// Every tensor.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        let ends = std::iter::once(&self.embedding).chain(&self.head);
+        let layers = self.layers.iter().flat_map(LayerTensors::all);
+        ends.chain(self.final_norm.all()).chain(layers)
+    }
+}
+
+impl<T> LayerTensors<T> {
+    /// Every tensor.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        let norms = std::iter::once(&self.attention_norm).chain(&self.mlp_norm);
+        let linears = [&self.q, &self.k, &self.v, &self.o, &self.up, &self.down];
+        norms
+            .flat_map(NormTensors::all)
+            .chain(self.q_norm.iter().chain(&self.k_norm))
+            .chain(linears.into_iter().chain(&self.gate).flat_map(Linear::all))
+    }
+}
+
+impl<T> NormTensors<T> {
+    fn all(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+}
+
+impl<T> Linear<T> {
+    fn all(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+}
+
 /// The tensors of one block.
 #[derive(Clone, Debug)]
 pub struct LayerTensors<T> {
@@ -173,6 +208,54 @@ pub struct TensorView<'a> {
     pub format: billion_kernels::Format,
     /// Row-major shape, outermost first: (out, in) or (len).
     pub shape: Vec<usize>,
-    /// Borrowed from the mapped file, or made by splitting a fused tensor. Length fits format and shape.
-    pub bytes: std::borrow::Cow<'a, [u8]>,
+    /// Borrowed from the mapped file, or made by joining small tensors. Length fits format and shape, or holds what `rows`
+    /// picks from.
+    pub bytes: Cow<'a, [u8]>,
+    /// Which rows of `bytes` are this tensor's; none if all are. For a part of a fused tensor.
+    pub rows: Option<RowGroups>,
+}
+
+/// Rows of a larger tensor in groups at equal distances, in rows of that tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowGroups {
+    /// First row of the first group.
+    pub first: usize,
+    /// Rows of a group; at least 1.
+    pub len: usize,
+    /// From one group's first row to the next one's.
+    pub stride: usize,
+}
+
+impl TensorView<'_> {
+    /// Numbers in it.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes that its numbers take in the file; none if its rows are no whole blocks.
+    pub fn stored_bytes(&self) -> Option<usize> {
+        let (&cols, outer) = self.shape.split_last()?;
+        let rows: usize = outer.iter().product();
+        self.format.row_bytes(cols)?.checked_mul(rows)
+    }
+
+    /// The bytes of its rows, one after another; copied where they lie apart in the file. Too few if `rows` reaches
+    /// beyond `bytes`, so whoever reads them checks the length.
+    pub fn contiguous(&self) -> Cow<'_, [u8]> {
+        let (Some(groups), [rows, cols]) = (self.rows, &self.shape[..]) else {
+            return Cow::Borrowed(&self.bytes);
+        };
+        let Some(row_bytes) = self.format.row_bytes(*cols) else {
+            return Cow::Borrowed(&self.bytes);
+        };
+        let mut bytes = Vec::with_capacity(rows * row_bytes);
+        for group in 0..rows / groups.len.max(1) {
+            let start = (groups.first + group * groups.stride) * row_bytes;
+            let Some(part) = self.bytes.get(start..start + groups.len * row_bytes) else {
+                break;
+            };
+            bytes.extend_from_slice(part);
+        }
+        Cow::Owned(bytes)
+    }
 }

@@ -468,6 +468,98 @@ fn missing_and_misshapen_tensors_are_named() {
 }
 
 #[test]
+fn missing_and_misshapen_tensors_of_every_family_are_named() {
+    let refused = |model: &str, key: &str, value: serde_json::Value, parts: &[&str]| {
+        let folder = with_config(model, |config| config[key] = value);
+        refused_with(folder.path(), parts);
+    };
+    refused(
+        "families/stablelm_12b",
+        "num_key_value_heads",
+        4.into(),
+        &["self_attn.k_proj.weight", "[32, 32]", "[16, 32]"],
+    );
+    refused(
+        "families/stablelm_12b",
+        "use_qkv_bias",
+        true.into(),
+        &["layers.0.self_attn.q_proj.bias", "missing"],
+    );
+    refused(
+        "families/stablelm_12b",
+        "use_parallel_residual",
+        false.into(),
+        &["layers.0.post_attention_layernorm.weight", "missing"],
+    );
+    refused(
+        "families/stablelm_1_6b",
+        "qk_layernorm",
+        true.into(),
+        &["layers.0.self_attn.q_layernorm.norms.0.weight", "missing"],
+    );
+    refused(
+        "families/pythia",
+        "intermediate_size",
+        48.into(),
+        &["mlp.dense_h_to_4h.weight", "[48, 32]", "[40, 32]"],
+    );
+    refused(
+        "families/pythia",
+        "hidden_act",
+        "relu".into(),
+        &["hidden_act is \"relu\"", "gelu_fast"],
+    );
+    refused(
+        "families/neox_serial",
+        "rope_parameters",
+        serde_json::json!({"rope_type": "default", "partial_rotary_factor": 1.5}),
+        &["rotary_pct is 1.5"],
+    );
+
+    let renamed = |model: &str, tensor: &str| {
+        let folder = copy_of(model);
+        let path = folder.path().join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        let at = find(&bytes, tensor.as_bytes());
+        bytes[at] = b'_';
+        fs::write(&path, bytes).unwrap();
+        refused_with(folder.path(), &[tensor, "missing among the"]);
+    };
+    renamed(
+        "families/stablelm_12b",
+        "model.layers.1.self_attn.k_layernorm.norms.1.weight",
+    );
+    renamed(
+        "families/pythia",
+        "gpt_neox.layers.1.attention.query_key_value.bias",
+    );
+    renamed("families/pythia", "embed_out.weight");
+
+    let folder = copy_of("families/pythia");
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let name = "gpt_neox.layers.0.attention.query_key_value.weight";
+    let at = find(&bytes, name.as_bytes());
+    let shape = at + find(&bytes[at..], b"[96,32]");
+    bytes[shape..shape + 7].copy_from_slice(b"[32,96]");
+    fs::write(&path, bytes).unwrap();
+    refused_with(folder.path(), &[name, "[96, 32]", "[32, 96]"]);
+
+    let mut bytes = fs::read(fixture("families/stablelm_12b.gguf")).unwrap();
+    let at = find(&bytes, b"blk.1.attn_k_norm.weight");
+    bytes[at..at + 3].copy_from_slice(b"BLK");
+    gguf_refused_with(&bytes, &["blk.1.attn_k_norm.weight", "missing"]);
+    let mut bytes = fs::read(fixture("families/pythia.gguf")).unwrap();
+    let at = find(&bytes, b"blk.0.attn_qkv.weight");
+    // Dimensions follow the name and their count, innermost first.
+    let dims = at + "blk.0.attn_qkv.weight".len() + 4;
+    bytes[dims..dims + 8].copy_from_slice(&96u64.to_le_bytes());
+    bytes[dims + 8..dims + 16].copy_from_slice(&32u64.to_le_bytes());
+    let (_folder, path) = file("model.gguf", &bytes);
+    refused_with(&path, &["blk.0.attn_qkv.weight", "[96, 32]", "[32, 96]"]);
+}
+
+#[test]
 fn a_missing_tokenizer() {
     let folder = copy_of("gqa");
     fs::remove_file(folder.path().join("tokenizer.json")).unwrap();

@@ -157,7 +157,12 @@ fn gguf_header(bytes: &[u8]) -> usize {
 fn damaged_gguf() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    for (seed, name) in [(1 << 32, "gqa.gguf"), (2 << 32, "llama3.gguf")] {
+    for (seed, name) in [
+        (1 << 32, "gqa.gguf"),
+        (2 << 32, "llama3.gguf"),
+        (7 << 32, "families/stablelm_12b.gguf"),
+        (8 << 32, "families/pythia.gguf"),
+    ] {
         let whole = fs::read(fixture(name)).unwrap();
         fs::write(&path, &whole).unwrap();
         survive(&whole, gguf_header(&whole), &path, &path, seed);
@@ -178,11 +183,13 @@ fn damaged_configuration_and_index() {
     for (seed, name, file) in [
         (4 << 32, "gqa", "config.json"),
         (5 << 32, "llama3", "config.json"),
+        (9 << 32, "families/stablelm_12b", "config.json"),
+        (10 << 32, "families/pythia", "config.old.json"),
         (6 << 32, "llama3", "model.safetensors.index.json"),
     ] {
         let folder = fixtures::copy_of(name);
-        let path = folder.path().join(file);
-        let whole = fs::read(&path).unwrap();
+        let whole = fs::read(folder.path().join(file)).unwrap();
+        let path = folder.path().join(file.replace(".old", ""));
         survive(&whole, whole.len(), &path, folder.path(), seed);
     }
 }

@@ -107,6 +107,7 @@ fn tensors(file: &SafeTensors<'_>, spec: &DecoderSpec) -> DecoderTensors<TensorV
             format: Format::F32,
             shape: data.shape().to_vec(),
             bytes: Cow::Owned(data.data().to_vec()),
+            rows: None,
         })
     };
     let norm = |name: String| {

@@ -481,16 +481,17 @@ impl Loader<'_> {
             )));
         }
         let elements: usize = shape.iter().product();
+        let bytes = view.contiguous();
         let (block, block_bytes) = (view.format.block_elems(), view.format.block_bytes());
-        if !elements.is_multiple_of(block) || view.bytes.len() != elements / block * block_bytes {
+        if !elements.is_multiple_of(block) || bytes.len() != elements / block * block_bytes {
             return Err(refuse(format!(
                 "{} bytes do not hold {elements} numbers of format {}",
-                view.bytes.len(),
+                bytes.len(),
                 view.format
             )));
         }
         let mut values = vec![0.0_f32; elements];
-        billion_kernels::dequantize(view.format, &view.bytes, &mut values);
+        billion_kernels::dequantize(view.format, &bytes, &mut values);
         self.bytes += elements * size_of::<f32>();
         Tensor::from_vec(values, shape, self.device).map_err(|error| refuse(error.to_string()))
     }

@@ -144,21 +144,7 @@ impl PackedLayer {
 
 /// Bytes of all tensors in their file: about what they take once packed.
 pub(super) fn source_bytes(tensors: &DecoderTensors<TensorView<'_>>) -> usize {
-    let layers = tensors.layers.iter().flat_map(|layer| {
-        [
-            &layer.q,
-            &layer.k,
-            &layer.v,
-            &layer.o,
-            &layer.up,
-            &layer.down,
-        ]
-        .into_iter()
-        .chain(&layer.gate)
-        .map(|linear| linear.weight.bytes.len())
-    });
-    let ends = std::iter::once(&tensors.embedding).chain(&tensors.head);
-    layers.chain(ends.map(|tensor| tensor.bytes.len())).sum()
+    tensors.all().filter_map(TensorView::stored_bytes).sum()
 }
 
 impl Packer<'_> {
@@ -237,7 +223,8 @@ impl Packer<'_> {
         if view.shape != [rows, cols] {
             return Err(wrong_shape(view, &[rows, cols]));
         }
-        Matrix::pack(self.isa, self.pool, view.format, rows, cols, &view.bytes).map_err(|error| {
+        let bytes = view.contiguous();
+        Matrix::pack(self.isa, self.pool, view.format, rows, cols, &bytes).map_err(|error| {
             Error::Tensor {
                 tensor: view.name.clone(),
                 problem: error.to_string(),

@@ -65,6 +65,11 @@ impl SizeKeys {
         ffn: "feed_forward_length",
         context: "context_length",
     };
+    /// Those of GPT-NeoX: every query head has its own keys.
+    pub const GPT_NEOX: Self = Self {
+        kv_heads: "num_attention_heads",
+        ..Self::HUGGING_FACE
+    };
     /// Most Hugging Face configurations.
     pub const HUGGING_FACE: Self = Self {
         hidden: "hidden_size",

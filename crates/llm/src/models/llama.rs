@@ -1,47 +1,46 @@
 //! Llama 2 and 3 and what is built like them (TinyLlama, SmolLM2): RMS norm, grouped queries, SwiGLU, full rotary.
 
 use super::config::{Config, SizeKeys, Sizes, limit};
-use super::layout::{self, Bias, Biases, Names, Vocabulary};
-use super::{Description, Family, rope};
+use super::layout::{self, Bias, Biases, Names, Qkv, Vocabulary};
+use super::rope::{self, RopeKeys};
+use super::{Description, Family};
 use crate::Error;
 use crate::spec::{DecoderSpec, Mlp, Norm, Pairing, Residual, Rotary};
 use crate::weights::Weights;
 
 pub(super) const FAMILY: Family = Family {
-    gguf: "llama",
-    model_type: "llama",
-    from_gguf,
-    from_config,
+    gguf: Some(("llama", from_gguf)),
+    hugging_face: ("llama", from_config),
 };
 
-const GGUF: Names = Names {
+/// Also of what is built like Llama.
+pub(super) const GGUF: Names = Names {
     embedding: "token_embd",
     final_norm: "output_norm",
-    head: "output",
+    head: &["output"],
     attention_norm: "blk.{}.attn_norm",
-    q: "blk.{}.attn_q",
-    k: "blk.{}.attn_k",
-    v: "blk.{}.attn_v",
+    qkv: Qkv::Apart(["blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"]),
     o: "blk.{}.attn_output",
-    q_norm: None,
-    k_norm: None,
+    qk_norm: None,
     mlp_norm: Some("blk.{}.ffn_norm"),
     gate: Some("blk.{}.ffn_gate"),
     up: "blk.{}.ffn_up",
     down: "blk.{}.ffn_down",
 };
 
-const HUGGING_FACE: Names = Names {
+/// Also of what is built like Llama.
+pub(super) const HUGGING_FACE: Names = Names {
     embedding: "model.embed_tokens",
     final_norm: "model.norm",
-    head: "lm_head",
+    head: &["lm_head"],
     attention_norm: "model.layers.{}.input_layernorm",
-    q: "model.layers.{}.self_attn.q_proj",
-    k: "model.layers.{}.self_attn.k_proj",
-    v: "model.layers.{}.self_attn.v_proj",
+    qkv: Qkv::Apart([
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.self_attn.k_proj",
+        "model.layers.{}.self_attn.v_proj",
+    ]),
     o: "model.layers.{}.self_attn.o_proj",
-    q_norm: None,
-    k_norm: None,
+    qk_norm: None,
     mlp_norm: Some("model.layers.{}.post_attention_layernorm"),
     gate: Some("model.layers.{}.mlp.gate_proj"),
     up: "model.layers.{}.mlp.up_proj",
@@ -68,8 +67,8 @@ fn from_gguf(config: &Config<'_>, weights: &Weights) -> Result<Description, Erro
         tied_head: layout::head_missing(weights, &GGUF),
     };
     Ok(Description {
-        spec: spec(&sizes, rotary, eps, &vocabulary),
-        names: &GGUF,
+        spec: spec("llama", &sizes, rotary, eps, &vocabulary),
+        names: GGUF,
         biases: Biases {
             qkv: Bias::IfThere,
             o: Bias::IfThere,
@@ -81,7 +80,7 @@ fn from_gguf(config: &Config<'_>, weights: &Weights) -> Result<Description, Erro
 fn from_config(config: &Config<'_>, weights: &Weights) -> Result<Description, Error> {
     config.expect_text("hidden_act", "silu")?;
     let sizes = config.sizes(&SizeKeys::HUGGING_FACE)?;
-    let rotary = rope::from_config(config, sizes.head_dim, sizes.context_len)?;
+    let rotary = rope::from_config(config, sizes.head_dim, sizes.context_len, &RopeKeys::USUAL)?;
     let eps = config.positive("rms_norm_eps")?;
     let vocabulary = Vocabulary {
         size: config.count("vocab_size", limit::VOCAB)?,
@@ -92,8 +91,8 @@ fn from_config(config: &Config<'_>, weights: &Weights) -> Result<Description, Er
     };
     let attention = Bias::from_flag(config.flag_if("attention_bias")?);
     Ok(Description {
-        spec: spec(&sizes, rotary, eps, &vocabulary),
-        names: &HUGGING_FACE,
+        spec: spec("llama", &sizes, rotary, eps, &vocabulary),
+        names: HUGGING_FACE,
         biases: Biases {
             qkv: attention,
             o: attention,
@@ -102,9 +101,16 @@ fn from_config(config: &Config<'_>, weights: &Weights) -> Result<Description, Er
     })
 }
 
-fn spec(sizes: &Sizes, rotary: Rotary, eps: f64, vocabulary: &Vocabulary) -> DecoderSpec {
+/// Of everything that is built like Llama.
+pub(super) fn spec(
+    architecture: &str,
+    sizes: &Sizes,
+    rotary: Rotary,
+    eps: f64,
+    vocabulary: &Vocabulary,
+) -> DecoderSpec {
     DecoderSpec {
-        architecture: "llama".to_owned(),
+        architecture: architecture.to_owned(),
         vocab_size: vocabulary.size,
         hidden: sizes.hidden,
         layers: sizes.layers,

@@ -5,9 +5,13 @@
 //! nothing on weights.
 
 mod config;
+mod gpt_neox;
 mod layout;
 mod llama;
+mod mistral;
+mod qwen2;
 mod rope;
+mod stablelm;
 
 use crate::Error;
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
@@ -20,52 +24,51 @@ use layout::{Biases, Names};
 pub struct Description {
     /// What the decoder computes.
     pub spec: DecoderSpec,
-    names: &'static Names,
+    names: Names,
     biases: Biases,
 }
 
+/// Reads a configuration of one architecture.
+type Describe = fn(&Config<'_>, &Weights) -> Result<Description, Error>;
+
 /// An architecture that Billion runs.
 struct Family {
-    /// `general.architecture` in GGUF.
-    gguf: &'static str,
+    /// `general.architecture` in GGUF; none where llama.cpp's converter writes another family's.
+    gguf: Option<(&'static str, Describe)>,
     /// `model_type` in config.json.
-    model_type: &'static str,
-    from_gguf: fn(&Config<'_>, &Weights) -> Result<Description, Error>,
-    from_config: fn(&Config<'_>, &Weights) -> Result<Description, Error>,
+    hugging_face: (&'static str, Describe),
 }
 
-const FAMILIES: &[Family] = &[llama::FAMILY];
+const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    stablelm::FAMILY,
+    gpt_neox::FAMILY,
+    qwen2::FAMILY,
+    mistral::FAMILY,
+];
 
 /// Reads what the weights are: from GGUF metadata, or from `config.json` beside safetensors.
 pub fn describe(weights: &Weights) -> Result<Description, Error> {
-    let (config, name) = match weights.container() {
-        Container::Gguf => {
-            let config = Config::of_gguf(weights)?;
-            let name = config.architecture().to_owned();
-            (config, name)
-        }
-        Container::Safetensors => {
-            let config = Config::of_folder(weights.folder())?;
-            let name = config.architecture().to_owned();
-            (config, name)
-        }
+    let (config, families): (_, Vec<_>) = match weights.container() {
+        Container::Gguf => (
+            Config::of_gguf(weights)?,
+            FAMILIES.iter().filter_map(|family| family.gguf).collect(),
+        ),
+        Container::Safetensors => (
+            Config::of_folder(weights.folder())?,
+            FAMILIES.iter().map(|family| family.hugging_face).collect(),
+        ),
     };
-    let family = FAMILIES.iter().find(|family| match weights.container() {
-        Container::Gguf => family.gguf == name,
-        Container::Safetensors => family.model_type == name,
-    });
-    let Some(family) = family else {
-        let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+    let name = config.architecture();
+    let Some((_, describe)) = families.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<_> = families.iter().map(|(known, _)| *known).collect();
         return Err(Error::Unsupported(format!(
             "{}: the architecture {name:?} is not one that Billion runs; it runs {}",
             weights.path().display(),
             known.join(", ")
         )));
     };
-    match weights.container() {
-        Container::Gguf => (family.from_gguf)(&config, weights),
-        Container::Safetensors => (family.from_config)(&config, weights),
-    }
+    describe(&config, weights)
 }
 
 /// The tensors of a described decoder, borrowed from the map. Every one is there and has the shape that the
@@ -77,7 +80,7 @@ pub fn tensors<'a>(
     layout::tensors(
         weights,
         &description.spec,
-        description.names,
+        &description.names,
         description.biases,
     )
 }

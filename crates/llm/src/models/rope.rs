@@ -83,11 +83,30 @@ pub(super) fn from_gguf(
     Ok(rotary(dims, pairing, &frequencies))
 }
 
-/// From `config.json`: `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (before).
+/// Keys of `config.json` before transformers 5, where architectures differ.
+pub(super) struct RopeKeys {
+    pub base: &'static str,
+    /// Part of a head that is rotated.
+    pub part: &'static str,
+    /// What holds if the part is not given.
+    pub default_part: f64,
+}
+
+impl RopeKeys {
+    /// Most architectures.
+    pub const USUAL: Self = Self {
+        base: "rope_theta",
+        part: "partial_rotary_factor",
+        default_part: 1.0,
+    };
+}
+
+/// From `config.json`: `rope_parameters` (transformers 5), or `keys` and `rope_scaling` (before).
 pub(super) fn from_config(
     config: &Config<'_>,
     head_dim: usize,
     context_len: usize,
+    keys: &RopeKeys,
 ) -> Result<Rotary, Error> {
     let group = if config.has("rope_parameters") {
         "rope_parameters"
@@ -95,14 +114,19 @@ pub(super) fn from_config(
         "rope_scaling"
     };
     let in_group = |key: &str| format!("{group}.{key}");
-    let base = match config.positive_if(&in_group("rope_theta"))? {
-        Some(base) => base,
-        None => config.positive_if("rope_theta")?.unwrap_or(DEFAULT_BASE),
+    let first_of = |names: [&str; 3]| -> Result<Option<f64>, Error> {
+        for name in names {
+            if let Some(value) = config.positive_if(name)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     };
-    let part = match config.positive_if(&in_group("partial_rotary_factor"))? {
-        Some(part) => part,
-        None => config.positive_if("partial_rotary_factor")?.unwrap_or(1.0),
-    };
+    // transformers 4 wrote an architecture's own names and the common ones side by side.
+    let base = first_of([&in_group("rope_theta"), keys.base, "rope_theta"])?;
+    let base = base.unwrap_or(DEFAULT_BASE);
+    let part = "partial_rotary_factor";
+    let part = first_of([&in_group(part), keys.part, part])?.unwrap_or(keys.default_part);
     let kind = match config.text_if(&in_group("rope_type"))? {
         Some(kind) => Some(kind),
         None => config.text_if(&in_group("type"))?,
@@ -123,7 +147,8 @@ pub(super) fn from_config(
     let dims = (head_dim as f64 * part) as usize;
     if dims == 0 || dims > head_dim {
         return Err(config.bad(format!(
-            "partial_rotary_factor is {part}; expected above 0, at most 1"
+            "{} is {part}; expected above 0, at most 1, and at least one of {head_dim} dimensions",
+            keys.part
         )));
     }
     let frequencies = frequencies(config, dims, base, scaling)?;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::NFC;
 
 use super::pieces::{Pieces, byte_level, sentencepiece};
 use super::pretokenizers::Pretokenizer;
@@ -225,6 +226,9 @@ fn bpe<'a, F: Fn(&str) -> Option<&'a MetaValue>>(
         .build()
         .map_err(library)?;
     let mut inner = tokenizers::Tokenizer::new(model);
+    if pretokenizer.composes {
+        inner.with_normalizer(Some(NFC)).map_err(library)?;
+    }
     inner.with_pre_tokenizer(Some(pretokenizer.build().map_err(library)?));
     let added = vocabulary.texts.iter().zip(&vocabulary.kinds);
     let added = added.filter_map(|(text, kind)| match kind {

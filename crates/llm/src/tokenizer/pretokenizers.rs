@@ -27,6 +27,8 @@ pub(super) struct Pretokenizer {
     pub(super) ignore_merges: bool,
     /// BOS is added unless the file says otherwise.
     pub(super) add_bos: bool,
+    /// Text is brought to Unicode's composed form (NFC) first, as the models' own tokenizers have it. llama.cpp does not.
+    pub(super) composes: bool,
 }
 
 impl Pretokenizer {
@@ -36,13 +38,19 @@ impl Pretokenizer {
             patterns,
             ignore_merges: false,
             add_bos: false,
+            composes: false,
+        };
+        let composing = |patterns| Self {
+            composes: true,
+            ..plain(patterns)
         };
         Ok(match pre.unwrap_or("default") {
             "default" => plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
-            "gpt-2" | "phi-2" | "mpt" | "olmo" | "dolma" | "neox" | "gpt-neox" | "jais"
-            | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es" | "jina-v2-de"
-            | "jina-v2-code" | "roberta-bpe" | "exaone4" | "mellum" | "modern-bert"
-            | "gigachat" | "trillion" | "granite-docling" => plain(&[GPT2]),
+            // GPT-NeoX's tokenizer (tokenization_gpt_neox.py of transformers); the converter calls Pythia's "olmo".
+            "mpt" | "olmo" | "dolma" | "neox" | "gpt-neox" => composing(&[GPT2]),
+            "gpt-2" | "phi-2" | "jais" | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es"
+            | "jina-v2-de" | "jina-v2-code" | "roberta-bpe" | "exaone4" | "mellum"
+            | "modern-bert" | "gigachat" | "trillion" | "granite-docling" => plain(&[GPT2]),
             "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone"
             | "minerva-7b" | "mellum2" => plain(&[r"\p{N}", GPT2]),
             "falcon" => plain(&[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
@@ -52,9 +60,13 @@ impl Pretokenizer {
                 patterns: &[LLAMA3],
                 ignore_merges: true,
                 add_bos: true,
+                composes: false,
             },
-            "stablelm2" | "qwen2" | "deepseek-r1-qwen" | "kormo" | "megrez" | "hunyuan"
-            | "grok-2" | "solar-open" => plain(&[QWEN2]),
+            // StableLM 2: tokenization_arcade100k.py in its repository; Qwen 2: its tokenizer.json.
+            "stablelm2" | "qwen2" => composing(&[QWEN2]),
+            "deepseek-r1-qwen" | "kormo" | "megrez" | "hunyuan" | "grok-2" | "solar-open" => {
+                plain(&[QWEN2])
+            }
             other => {
                 return Err(Error::Unsupported(format!(
                     "the vocabulary is cut by the pre-tokenizer {other:?} (tokenizer.ggml.pre), which Billion does not \

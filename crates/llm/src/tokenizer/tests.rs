@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokenizers::normalizers::NFC;
+use tokenizers::{NormalizedString, Normalizer};
 
 use super::{JsonConfigs, Tokenizer};
 use crate::decoder::TextCodec;
@@ -107,6 +109,13 @@ fn assert_round_trip(tokenizer: &Tokenizer, text: &str, prefix: &str) {
     assert_eq!(tokenizer.decode(&ids), text);
 }
 
+/// Unicode's form NFC.
+fn composed(text: &str) -> String {
+    let mut text = NormalizedString::from(text);
+    NFC.normalize(&mut text).unwrap();
+    text.get().to_owned()
+}
+
 /// Reproducible texts of characters that tokenizers treat in different ways.
 fn random_texts(count: usize) -> Vec<String> {
     let alphabet: Vec<char> = "aethrs  \n\t1239.,'!<>|_日本é\u{301}\u{200d}👩🏽\r\u{a0}\u{0}ßЖ"
@@ -176,8 +185,20 @@ fn every_pretokenizer_cuts_as_the_models_own_pattern() {
         assert_ids(pre, &tokenizer, &corpus(), &id_lists(expected), false);
         let marked = id_lists(&file["special_expected"][pre]);
         assert_ids(pre, &tokenizer, &special, &marked, true);
+        let composes = ["olmo", "stablelm2", "qwen2"].contains(&pre.as_str());
         for text in corpus().iter().chain(&random_texts(300)) {
-            assert_round_trip(&tokenizer, text, "");
+            let text = if composes {
+                composed(text)
+            } else {
+                text.clone()
+            };
+            assert_round_trip(&tokenizer, &text, "");
+        }
+        if composes {
+            assert_eq!(
+                tokenizer.encode("e\u{301}", false, false),
+                tokenizer.encode("é", false, false)
+            );
         }
         assert_eq!(tokenizer.adds_bos(), pre == "llama-bpe");
     }

@@ -228,6 +228,7 @@ impl Weights {
                         bytes: Cow::Borrowed(
                             &self.maps[entry.map][entry.start..entry.start + entry.len],
                         ),
+                        rows: None,
                     });
                 }
                 Err(found) => {

@@ -69,6 +69,9 @@ PRE = {
     "default": cut(split(r"[\p{P}\$\+<=>\^~\|]+"), split(GPT2), split(r"\p{N}+"), split("[0-9][0-9][0-9]")),
 }
 
+# Their tokenizers normalize: GPT-NeoX's and Qwen's by tokenizer.json, StableLM 2's by tokenization_arcade100k.py.
+COMPOSING = ("olmo", "stablelm2", "qwen2")
+
 
 def dump(name, value):
     with open(name, "w") as file:
@@ -100,6 +103,8 @@ def byte_level():
     with_special = [t for t in CORPUS if "<|" in t] + ["<|im_start|><|im_end|> a <user>b      c"]
     for name, pre in PRE.items():
         tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=name == "llama-bpe"))
+        if name in COMPOSING:
+            tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(special)

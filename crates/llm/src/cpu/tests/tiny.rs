@@ -133,6 +133,7 @@ impl Maker {
             format,
             shape: shape.to_vec(),
             bytes: Cow::Owned(stored),
+            rows: None,
         };
         (view, exact.into_iter().map(f64::from).collect())
     }
