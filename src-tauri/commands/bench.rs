@@ -11,8 +11,12 @@ use super::{Bench, blocking};
 pub async fn forecast_scorecards(
     workbench: Bench<'_>,
     models: Vec<String>,
+    stop_at_half_width: Option<f64>,
 ) -> Result<Vec<ScorecardForecast>, ApiError> {
-    blocking(&workbench, move |bench| bench.forecast_scorecards(&models)).await
+    blocking(&workbench, move |bench| {
+        bench.forecast_scorecards(&models, stop_at_half_width)
+    })
+    .await
 }
 
 /// Starts a scorecard in the background.

@@ -36,12 +36,20 @@ describe("the first start", () => {
     await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 1\u202fmin"));
   });
 
+  it("forecasts fewer questions for one that stops early", async () => {
+    await openWindow();
+    await waitFor(() => expect(screen.getByTestId("forecast-full").textContent).toBe("about 49\u202fmin"));
+    await type("stop-early", "5");
+    await waitFor(() => expect(screen.getByTestId("forecast-full").textContent).toBe("about 1\u202fmin"));
+    expect(screen.getByTestId("size-full").closest("label")?.textContent).toContain("324 questions");
+  });
+
   it("forecasts anew once something was measured", async () => {
     const ipc = await openWindow();
     await screen.findByTestId("forecast-quick");
     const foresee = ipc.forecastScorecards.bind(ipc);
-    ipc.forecastScorecards = async (models) =>
-      (await foresee(models)).map((forecast) => ({ ...forecast, seconds: 12, basis: "from the speed measured on this machine" }));
+    ipc.forecastScorecards = async (models, stop) =>
+      (await foresee(models, stop)).map((forecast) => ({ ...forecast, seconds: 12, basis: "from the speed measured on this machine" }));
     await press("run-scorecard");
     await waitFor(() => expect(screen.getByTestId("scorecard-result").dataset["complete"]).toBe("true"), { timeout: 15_000 });
     await waitFor(() => expect(screen.getByTestId("forecast-quick").textContent).toBe("about 10\u202fs"));

@@ -332,6 +332,9 @@ pub struct Scorecard {
     /// Stop MMLU as soon as its 95 % interval is at most so many percentage points to each side.
     #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     pub stop_at: Option<f64>,
+    /// MMLU's questions: the official folder, a .tar, .tar.gz or .zip of it, or parquet files of cais/mmlu.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Write a self-contained report here when all is measured.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -13,6 +13,8 @@ pub use bench::*;
 pub use charts::*;
 pub use models::*;
 
+use crate::words::task_words;
+
 /// An error as a person reads it: what happened, why with figures, what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]
@@ -387,6 +389,9 @@ pub struct ScorecardRequest {
     /// Stop MMLU as soon as its 95 % interval is at most this much to each side (0.02 is two points).
     #[serde(default)]
     pub stop_at_half_width: Option<f64>,
+    /// MMLU's questions: the official folder, an archive or parquet files; none takes those in use (`mmlu_source`).
+    #[serde(default)]
+    pub mmlu: Option<String>,
 }
 
 /// What a scorecard will cost and how sure it will be, told before it starts.
@@ -465,8 +470,37 @@ pub struct ScorecardRow {
     pub references: Vec<ReferenceScore>,
     /// Whether that agrees with what was measured.
     pub badges: Vec<Badge>,
-    /// Why a figure is missing, in words.
+    /// Which figures are missing, and why.
+    pub gaps: Vec<Gap>,
+    /// Remarks on the figures that are there.
     pub notes: Vec<String>,
+}
+
+impl ScorecardRow {
+    /// Everything there is to say of the row, in sentences: what is missing and why, then remarks on what is there.
+    pub fn remarks(&self) -> Vec<String> {
+        let (pending, tried): (Vec<&Gap>, Vec<&Gap>) =
+            self.gaps.iter().partition(|gap| gap.pending);
+        let mut lines: Vec<String> = tried.iter().map(|gap| gap.words.clone()).collect();
+        if !pending.is_empty() {
+            let tasks: Vec<&str> = pending.iter().map(|gap| task_words(&gap.task)).collect();
+            lines.push(format!("not measured yet: {}", tasks.join(", ")));
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines
+    }
+}
+
+/// Figures that a scorecard lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct Gap {
+    /// The task that gives them: "mmlu", "humaneval", "speed", "memory", "energy"; "load" is all of them.
+    pub task: String,
+    /// Nobody has tried yet.
+    pub pending: bool,
+    /// Why, in a sentence that names the task.
+    pub words: String,
 }
 
 /// A scorecard: table, charts and verdicts, all drawn from the store.

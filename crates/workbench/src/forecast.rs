@@ -58,15 +58,8 @@ enum Basis {
 
 impl Workbench {
     /// What each size of scorecard would cost and how sure it would be.
+    /// With `stop_at_half_width` it stops MMLU when its 95 % interval is at most so much to each side.
     pub fn forecast_scorecards(
-        &self,
-        models: &[String],
-    ) -> Result<Vec<ScorecardForecast>, ApiError> {
-        self.forecast_scorecards_until(models, None)
-    }
-
-    /// As `forecast_scorecards`, for scorecards that stop MMLU when its 95 % interval is at most so much to each side.
-    pub fn forecast_scorecards_until(
         &self,
         models: &[String],
         stop_at_half_width: Option<f64>,

@@ -2,7 +2,7 @@
 //! cancelled, and resumed from the last stored answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -434,8 +434,18 @@ impl Workbench {
             models,
             size: request.size,
             stop_at_half_width: request.stop_at_half_width,
+            mmlu: match &request.mmlu {
+                Some(path) => {
+                    let path = Path::new(path);
+                    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                    self.mmlu_at(&path)?;
+                    Some(path)
+                }
+                None => self.mmlu_in_use()?.pin,
+            }
+            .map(|path| path.display().to_string()),
         };
-        let mmlu = self.mmlu_in_use()?.pin;
+        let mmlu = request.mmlu.clone().map(PathBuf::from);
         let scorecard = self
             .store
             .new_scorecard(&request, engine, &machine::hardware_words())?;

@@ -243,6 +243,13 @@ fn source(origin: MmluOrigin, path: &Path, data: &MmluData) -> MmluSource {
         words,
         shots: shots as u32,
         note: note(origin, data, shots),
+        fix: (examples == 0).then(|| {
+            match origin {
+                MmluOrigin::Starter => "drop the official MMLU folder or archive here, choose it, or fetch it (cais/mmlu)",
+                MmluOrigin::Own | MmluOrigin::Hub => "add the dev files to it",
+            }
+            .to_owned()
+        }),
         path: path.display().to_string(),
     }
 }
@@ -252,8 +259,8 @@ fn note(origin: MmluOrigin, data: &MmluData, shots: usize) -> Option<String> {
     let mut notes = Vec::new();
     if shots == 0 {
         notes.push(match origin {
-            MmluOrigin::Starter => "the starter pack has the test split only, so questions are asked without solved examples (0-shot); published scores are 5-shot: drop the official MMLU folder here, or fetch it".to_owned(),
-            MmluOrigin::Own | MmluOrigin::Hub => "there is no dev split, so questions are asked without solved examples (0-shot); published scores are 5-shot: add the dev files".to_owned(),
+            MmluOrigin::Starter => "the starter pack has the test split only, so questions are asked without solved examples (0-shot); published scores are 5-shot".to_owned(),
+            MmluOrigin::Own | MmluOrigin::Hub => "there is no dev split, so questions are asked without solved examples (0-shot); published scores are 5-shot".to_owned(),
         });
     } else {
         let few: Vec<String> = data

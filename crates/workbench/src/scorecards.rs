@@ -3,11 +3,12 @@
 mod lines;
 mod verdicts;
 
-use crate::api::{ApiError, ChartData, Scorecard, ScorecardHead};
+use crate::api::{ApiError, ChartData, Gap, Scorecard, ScorecardHead};
 use crate::charts::{ChartRow, scorecard_charts};
 use crate::facade::Workbench;
 use crate::jobs::size_word;
-use crate::store::{RunFilter, RunRow};
+use crate::measure::shell;
+use crate::store::{RunFilter, RunRow, ScorecardRowStored};
 use crate::words::task_words;
 
 pub(crate) use lines::Line;
@@ -53,26 +54,26 @@ impl Workbench {
         for model in &stored.models {
             let own: Vec<&RunRow> = runs.iter().filter(|run| run.run.model == *model).collect();
             let mut line = self.line(model, &own)?;
-            // Why a figure is missing comes before remarks on those that are there.
             let reasons = notes.iter().filter(|note| note.model == *model);
-            line.row.notes.splice(
-                0..0,
-                reasons.map(|note| match note.task.as_str() {
-                    "load" => format!("could not be loaded: {}", note.text),
-                    task => format!("{}: {}", task_words(task), note.text),
-                }),
-            );
-            let mut explained = notes
-                .iter()
-                .any(|note| note.model == *model && note.task != "energy");
+            line.row.gaps = reasons
+                .map(|note| Gap {
+                    task: note.task.clone(),
+                    pending: false,
+                    words: match note.task.as_str() {
+                        "load" => format!("could not be loaded: {}", note.text),
+                        task => format!("{}: {}", task_words(task), note.text),
+                    },
+                })
+                .collect();
             for task in TASKS {
                 if own.iter().all(|run| run.run.task != task) {
                     complete = false;
-                    if !explained {
-                        explained = true;
-                        line.row
-                            .notes
-                            .push(format!("{}: not measured yet", task_words(task)));
+                    if line.row.gaps.iter().all(|gap| gap.task != task) {
+                        line.row.gaps.push(Gap {
+                            task: task.to_owned(),
+                            pending: true,
+                            words: format!("{}: not measured yet", task_words(task)),
+                        });
                     }
                 }
             }
@@ -87,15 +88,7 @@ impl Workbench {
             verdicts: self.verdicts(&lines)?,
             rows: lines.into_iter().map(|line| line.row).collect(),
             hardware: hardware_words(&stored.hardware, &runs),
-            command: format!(
-                "billion scorecard --models {} --{}{}",
-                stored.models.join(","),
-                size_word(stored.size).to_lowercase(),
-                stored
-                    .engine
-                    .threads
-                    .map_or_else(String::new, |n| format!(" --threads {n}"))
-            ),
+            command: command(&stored),
         })
     }
 
@@ -121,6 +114,25 @@ impl Workbench {
             .map(|run| run.run.task)
             .collect())
     }
+}
+
+/// The command that makes a scorecard again.
+fn command(stored: &ScorecardRowStored) -> String {
+    let mut text = format!(
+        "billion scorecard --models {} --{}",
+        stored.models.join(","),
+        size_word(stored.size).to_lowercase()
+    );
+    if let Some(threads) = stored.engine.threads {
+        text += &format!(" --threads {threads}");
+    }
+    if let Some(width) = stored.stop_at_half_width {
+        text += &format!(" --stop-at {}", 100.0 * width);
+    }
+    if let Some(path) = &stored.mmlu {
+        text += &format!(" --data {}", shell(path));
+    }
+    text
 }
 
 /// The charts of a scorecard's lines.

@@ -512,6 +512,7 @@ fn paused() {
         models: vec!["starter".to_owned()],
         size: ScorecardSize::Quick,
         stop_at_half_width: None,
+        mmlu: None,
     };
     let whole = workbench
         .run_scorecard(&request, &EngineOptions::default(), &mut |_| {})

@@ -25,7 +25,7 @@ export const commands = {
 	/**  Ends the answers of a chat; what was said so far is kept. */
 	stopChat: (chat: number) => __TAURI_INVOKE<null>("stop_chat", { chat }),
 	/**  What each size of scorecard would cost and how sure it would be. */
-	forecastScorecards: (models: string[]) => __TAURI_INVOKE<ScorecardForecast[]>("forecast_scorecards", { models }),
+	forecastScorecards: (models: string[], stopAtHalfWidth: number | null) => __TAURI_INVOKE<ScorecardForecast[]>("forecast_scorecards", { models, stopAtHalfWidth }),
 	/**  Starts a scorecard in the background. */
 	startScorecard: (request: ScorecardRequest) => __TAURI_INVOKE<Job>("start_scorecard", { request }),
 	/**  Starts one task with all its options in the background. */
@@ -528,6 +528,16 @@ export type Flip = {
 	a_right: boolean,
 };
 
+/**  Figures that a scorecard lacks. */
+export type Gap = {
+	/**  The task that gives them: "mmlu", "humaneval", "speed", "memory", "energy"; "load" is all of them. */
+	task: string,
+	/**  Nobody has tried yet. */
+	pending: boolean,
+	/**  Why, in a sentence that names the task. */
+	words: string,
+};
+
 /**  A long piece of work, as the job tray shows it. */
 export type Job = {
 	/**  Number in the store. */
@@ -620,6 +630,8 @@ export type MmluSource = {
 	shots: number,
 	/**  Why it is not five, or what is missing. */
 	note: string | null,
+	/**  What a person can do about it. */
+	fix: string | null,
 	/**  File or folder. */
 	path: string,
 };
@@ -908,6 +920,8 @@ export type ScorecardRequest = {
 	size: ScorecardSize,
 	/**  Stop MMLU as soon as its 95 % interval is at most this much to each side (0.02 is two points). */
 	stop_at_half_width?: number | null,
+	/**  MMLU's questions: the official folder, an archive or parquet files; none takes those in use (`mmlu_source`). */
+	mmlu?: string | null,
 };
 
 /**  One model's line of a scorecard. */
@@ -944,7 +958,9 @@ export type ScorecardRow = {
 	references: ReferenceScore[],
 	/**  Whether that agrees with what was measured. */
 	badges: Badge[],
-	/**  Why a figure is missing, in words. */
+	/**  Which figures are missing, and why. */
+	gaps: Gap[],
+	/**  Remarks on the figures that are there. */
 	notes: string[],
 };
 

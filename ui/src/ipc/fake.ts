@@ -214,14 +214,16 @@ export class FakeIpc implements Ipc {
 
   // ------------------------------------------------------------ jobs
 
-  async forecastScorecards(models: string[]): Promise<ScorecardForecast[]> {
+  async forecastScorecards(models: string[], stop: number | null): Promise<ScorecardForecast[]> {
     const halves: Record<ScorecardSize, number> = { quick: 0.0904, standard: 0.027, full: 0.0074 };
+    const asked = (size: ScorecardSize): number =>
+      stop === null ? QUESTIONS[size] : Math.min(QUESTIONS[size], Math.ceil((0.9 / stop) ** 2));
     return (["quick", "standard", "full"] as const).map((size) => ({
       size,
-      questions: QUESTIONS[size],
+      questions: asked(size),
       shots: 0,
       problems: size === "quick" ? 20 : 164,
-      seconds: models.length * (12 + QUESTIONS[size] * 0.21),
+      seconds: models.length * (12 + asked(size) * 0.21),
       half_width: halves[size],
       basis: "estimated from the size of the models",
     }));

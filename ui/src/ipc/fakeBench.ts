@@ -7,6 +7,7 @@ export const STARTER_MMLU: MmluSource = {
   words: "14,042 questions, no solved examples",
   shots: 0,
   note: "the starter pack has no solved examples",
+  fix: "drop the official MMLU folder or archive here, choose it, or fetch it (cais/mmlu)",
   path: "/usr/lib/Billion/starter/pack/mmlu",
 };
 
@@ -15,11 +16,12 @@ export const HUB_MMLU: MmluSource = {
   words: "14,042 questions, 285 solved examples",
   shots: 5,
   note: null,
+  fix: null,
   path: "/home/me/.cache/huggingface/hub/datasets--cais--mmlu",
 };
 
 export function ownMmlu(path: string): MmluSource {
-  return { origin: "own", words: "14,042 questions, 281 solved examples", shots: 5, note: "3 subjects have 3 or 4 solved examples instead of 5", path };
+  return { origin: "own", words: "14,042 questions, 281 solved examples", shots: 5, note: "3 subjects have 3 or 4 solved examples instead of 5", fix: null, path };
 }
 
 export const SUBJECTS: MmluSubject[] = [

@@ -185,7 +185,8 @@ export function fakeRow(model: ModelEntry, size: ScorecardSize, stage: number, f
       ? figure(base.memory, null, null, "bytes", "Peak resident memory of the engine process.", firstRun + 3)
       : null,
     weights_memory: memory ? figure(base.weights, null, null, "bytes", "Weights in memory.", firstRun + 3) : null,
-    notes: memory && model.id === "pythia-1b" ? ["speed: prefill was measured on 256 tokens, since the context is 2,048", NO_ENERGY] : [],
+    gaps: memory && model.id === "pythia-1b" ? [{ task: "energy", pending: false, words: NO_ENERGY }] : [],
+    notes: memory && model.id === "pythia-1b" ? ["speed: prefill was measured on 256 tokens, since the context is 2,048"] : [],
   };
 }
 

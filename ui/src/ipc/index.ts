@@ -47,7 +47,7 @@ export interface Ipc {
   sendChat(send: ChatSend, onEvent: (event: ChatEvent) => void): Promise<void>;
   stopChat(chat: number): Promise<void>;
 
-  forecastScorecards(models: string[]): Promise<ScorecardForecast[]>;
+  forecastScorecards(models: string[], stopAtHalfWidth: number | null): Promise<ScorecardForecast[]>;
   startScorecard(request: ScorecardRequest): Promise<Job>;
   /** One task with all its options, in the background. */
   startBench(request: BenchRequest): Promise<Job>;

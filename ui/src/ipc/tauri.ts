@@ -69,7 +69,7 @@ export const tauriIpc: Ipc = {
   sendChat,
   stopChat: (chat) => done(commands.stopChat(chat)),
 
-  forecastScorecards: (models) => value(commands.forecastScorecards(models)),
+  forecastScorecards: (models, stop) => value(commands.forecastScorecards(models, stop)),
   startScorecard: (request) => value(commands.startScorecard(request)),
   startBench: (request) => value(commands.startBench(request)),
   mmluSource: () => value(commands.mmluSource()),

@@ -17,6 +17,7 @@ pub fn run(workbench: &Workbench, args: &Scorecard, json: bool) -> anyhow::Resul
         models: args.models.clone(),
         size: args.size(),
         stop_at_half_width: args.stop_at,
+        mmlu: args.data.as_ref().map(|path| path.display().to_string()),
     };
     if let Some(file) = &args.html {
         workbench.check_export(file)?;
@@ -89,7 +90,7 @@ fn show(card: &Card) {
     );
     let mut text = String::new();
     for row in &card.rows {
-        for note in &row.notes {
+        for note in row.remarks() {
             let _ = writeln!(text, "{}: {note}", row.model);
         }
     }

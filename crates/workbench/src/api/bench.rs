@@ -100,6 +100,8 @@ pub struct MmluSource {
     pub shots: u32,
     /// Why it is not five, or what is missing.
     pub note: Option<String>,
+    /// What a person can do about it.
+    pub fix: Option<String>,
     /// File or folder.
     pub path: String,
 }

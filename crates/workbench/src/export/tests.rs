@@ -161,6 +161,7 @@ impl Bench {
             models: models.iter().map(|&model| model.to_owned()).collect(),
             size: ScorecardSize::Full,
             stop_at_half_width: None,
+            mmlu: None,
         };
         let engine = EngineOptions::default();
         let id = self

@@ -248,7 +248,7 @@ fn other_product() -> ApiError {
 }
 
 /// Text or a path as a shell takes it.
-fn shell(text: impl AsRef<Path>) -> String {
+pub(crate) fn shell(text: impl AsRef<Path>) -> String {
     let text = text.as_ref().display().to_string();
     let plain = text
         .chars()

@@ -38,6 +38,7 @@ pub(crate) fn empty_row(model: &str) -> ScorecardRow {
         badges: Vec::new(),
         peak_memory: None,
         weights_memory: None,
+        gaps: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -21,6 +21,7 @@ use crate::api::ApiError;
 pub(crate) use completions::{CompletionRow, Judged};
 pub(crate) use jobs::{JobRow, NewJob, Stop};
 pub(crate) use runs::{NewRun, RunFilter, RunRow};
+pub(crate) use scorecards::ScorecardRowStored;
 
 /// Name of the file in the data folder.
 pub(crate) const FILE: &str = "billion.sqlite3";
@@ -31,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("002.sql"),
     include_str!("003.sql"),
     include_str!("004.sql"),
+    include_str!("005.sql"),
 ];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.

@@ -16,6 +16,10 @@ pub(crate) struct ScorecardRowStored {
     pub(crate) models: Vec<String>,
     pub(crate) engine: EngineOptions,
     pub(crate) hardware: String,
+    /// As asked for.
+    pub(crate) stop_at_half_width: Option<f64>,
+    /// File or folder of MMLU's questions; none were the starter pack's.
+    pub(crate) mmlu: Option<String>,
 }
 
 /// Why a figure is missing.
@@ -36,8 +40,17 @@ impl Store {
     ) -> Result<u32, ApiError> {
         self.write(|c| {
             c.execute(
-                "INSERT INTO scorecards (created_at, size, models, engine, hardware) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![now(), json(&request.size), json(&request.models), json(engine), hardware],
+                "INSERT INTO scorecards (created_at, size, models, engine, hardware, stop_at_half_width, mmlu)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    now(),
+                    json(&request.size),
+                    json(&request.models),
+                    json(engine),
+                    hardware,
+                    request.stop_at_half_width,
+                    request.mmlu
+                ],
             )?;
             Ok(c.last_insert_rowid() as u32)
         })
@@ -111,5 +124,7 @@ fn scorecard_row(row: &Row<'_>) -> rusqlite::Result<ScorecardRowStored> {
         models: from_json(row, "models")?,
         engine: from_json(row, "engine")?,
         hardware: row.get("hardware")?,
+        stop_at_half_width: row.get("stop_at_half_width")?,
+        mmlu: row.get("mmlu")?,
     })
 }

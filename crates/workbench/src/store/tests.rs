@@ -214,6 +214,7 @@ fn notes_and_scorecards_are_kept() {
         models: vec!["a".to_owned()],
         size: ScorecardSize::Quick,
         stop_at_half_width: None,
+        mmlu: None,
     };
     let id = store
         .new_scorecard(&request, &EngineOptions::default(), "a machine")

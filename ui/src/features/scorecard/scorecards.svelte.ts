@@ -16,6 +16,10 @@ import { isActive } from "../../state/jobs.svelte";
 /** A scorecard in the making is read again at most this often. */
 const REREAD_MS = 1000;
 
+function halfWidth(points: number | null): number | null {
+  return points === null ? null : points / 100;
+}
+
 export class ScorecardDesk {
   /** Models to measure; null until the person has chosen. */
   #chosen = $state.raw<string[] | null>(null);
@@ -83,14 +87,14 @@ export class ScorecardDesk {
   }
 
   /** Asks what each size would cost for these models. */
-  async foresee(models: string[]): Promise<void> {
+  async foresee(models: string[], stopPoints: number | null): Promise<void> {
     const asked = ++this.#asked;
     if (models.length === 0) {
       this.forecasts = [];
       return;
     }
     try {
-      const forecasts = await this.#app.ipc.forecastScorecards(models);
+      const forecasts = await this.#app.ipc.forecastScorecards(models, halfWidth(stopPoints));
       if (asked !== this.#asked) return;
       this.forecasts = forecasts;
       this.forecastError = null;
@@ -105,7 +109,7 @@ export class ScorecardDesk {
     this.startError = null;
     const queued = this.job !== undefined;
     try {
-      const stop = this.stopPoints === null ? null : this.stopPoints / 100;
+      const stop = halfWidth(this.stopPoints);
       const job = await this.#app.ipc.startScorecard({ models: this.models, size: this.size, stop_at_half_width: stop });
       if (job.scorecard !== null && !queued) await this.show(job.scorecard);
       await this.refresh();
