@@ -3,6 +3,8 @@
 mod lines;
 mod verdicts;
 
+use std::fmt::Write as _;
+
 use crate::api::{ApiError, ChartData, Gap, Scorecard, ScorecardHead};
 use crate::charts::{ChartRow, scorecard_charts};
 use crate::facade::Workbench;
@@ -124,13 +126,13 @@ fn command(stored: &ScorecardRowStored) -> String {
         size_word(stored.size).to_lowercase()
     );
     if let Some(threads) = stored.engine.threads {
-        text += &format!(" --threads {threads}");
+        let _ = write!(text, " --threads {threads}");
     }
     if let Some(width) = stored.stop_at_half_width {
-        text += &format!(" --stop-at {}", 100.0 * width);
+        let _ = write!(text, " --stop-at {}", 100.0 * width);
     }
     if let Some(path) = &stored.mmlu {
-        text += &format!(" --data {}", shell(path));
+        let _ = write!(text, " --data {}", shell(path));
     }
     text
 }

@@ -106,6 +106,10 @@ pub struct ModelDetails {
 /// What the catalogue says of a model, whether it is on this machine or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a card, as the shells show them"
+)]
 pub struct Catalogued {
     /// `OWNER/NAME` on the hub.
     pub repository: String,
