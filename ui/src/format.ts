@@ -87,9 +87,9 @@ export function share(done: number, total: number): string {
   return `${Math.floor((100 * Math.min(done, total)) / Math.max(1, total))}${NARROW}%`;
 }
 
-/** First letter large, as a sentence or a line begins. */
+/** First letter large, as a sentence or a line begins; a name of a file or a repository stays as it is. */
 export function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return /^[^\s]*[\w][/.@][\w]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** With a large first letter, unless told, and a full stop, as a sentence has them. */

@@ -191,14 +191,14 @@ async fn a_dropped_model_is_imported_and_compared() {
         .wait(
             "the dropped model has a card",
             AFTER_WORK,
-            "return document.querySelectorAll('[data-testid^=\"model-card-\"]').length === 2",
+            "return document.querySelectorAll('[data-testid^=\"model-chat-\"]').length === 2",
         )
         .await;
     window.picture("7-imported").await;
     let imported = window
         .run(
-            "return [...document.querySelectorAll('[data-testid^=\"model-card-\"]')]\
-             .map((card) => card.dataset.testid.replace('model-card-', '')).find((id) => id !== 'starter')",
+            "return [...document.querySelectorAll('[data-testid^=\"model-chat-\"]')]\
+             .map((chat) => chat.dataset.testid.replace('model-chat-', '')).find((id) => id !== 'starter')",
         )
         .await;
     let imported = imported.as_str().unwrap().to_owned();

@@ -43,8 +43,9 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
       strokeWidth: 1.5,
       strokeDasharray: kind === "claimed" ? "2 2" : undefined,
     });
-  // A line is named at its end, a dot at its place.
-  const named = data.form === "line" ? points.filter((spot, at) => points[at + 1]?.name !== spot.name) : points;
+  // A line is named at its end, if there are several, and a dot at its place.
+  const ends = data.series.length === 1 ? [] : points.filter((spot, at) => points[at + 1]?.name !== spot.name);
+  const named = data.form === "line" ? ends : points;
   const ticks = { className: "ticks", tickSize: 0 } as const;
 
   return {

@@ -1,6 +1,6 @@
 // Everything that a chart shows, flat: one spot for each measured point and each mark of what others say. The picture
 // draws the spots, the table lists them and the tip tells them, so that all three say the same.
-import { capital, measured, range } from "../format";
+import { capital, count, measured, range } from "../format";
 import type { Axis, ChartData, ReferenceKind } from "../ipc";
 
 export interface Spot {
@@ -41,7 +41,9 @@ export function categoriesAreNames(data: ChartData): boolean {
 
 /** A value of an axis in words: the category, or the figure with its unit. */
 export function onAxis(axis: Axis, value: number): string {
-  return axis.categories.length > 0 ? readable(axis.categories[value] ?? String(value)) : measured(value, axis.unit);
+  if (axis.categories.length > 0) return readable(axis.categories[value] ?? String(value));
+  // Training steps are counted, not measured.
+  return axis.unit === "" && Number.isInteger(value) ? count(value) : measured(value, axis.unit);
 }
 
 /** Subjects are named as their files are: "us_foreign_policy". */

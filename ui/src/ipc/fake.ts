@@ -4,6 +4,9 @@ import { FAKE_REPLY, fakeAbout, fakeDetails, fakeModels, fakeRun, fakeScorecard,
 import { fakeComparison, HUB_MMLU, ownMmlu, STARTER_MMLU, SUBJECTS } from "./fakeBench";
 import { storedCharts } from "./fakeCharts";
 import { fullPast } from "./fakeFull";
+import { fakeCatalogue } from "./fakeCatalogue";
+import { FakeHub } from "./fakeHub";
+import { failed } from "./fakeJobs";
 import type {
   ApiError, BenchRequest, Chat, ChartData, ChatEvent, ChatSend, ChatSummary, Exported, ExportFormat,
   ExportRequest, FileDrop, Ipc, Job, MmluSource, MmluSubject, ModelDetails, ModelEntry, ModelIdentity, Reply, RunComparison,
@@ -27,16 +30,12 @@ export interface StoredCard {
 }
 
 const QUESTIONS: Record<ScorecardSize, number> = { quick: 100, standard: 1140, full: 14_042 };
-const failed = (message: string): ApiError => ({ code: "failed", message });
 
-export class FakeIpc implements Ipc {
-  models: ModelEntry[];
+export class FakeIpc extends FakeHub implements Ipc {
   chats: Chat[] = [];
-  jobs: Job[] = [];
   cards: StoredCard[] = [];
   runs: RunDetails[] = [];
   kept: Settings = { theme: "system", threads: null };
-  paceMs: number;
   reply: string;
   /** Every request of a chat, in order, for tests to look at. */
   sent: ChatSend[] = [];
@@ -56,17 +55,14 @@ export class FakeIpc implements Ipc {
   exported: ExportRequest[] = [];
   /** Models in the order of first use. */
   modelOrder: string[] = [];
-  readonly #now: () => number;
-  readonly #watchers: ((jobs: Job[]) => void)[] = [];
   readonly #drops = new Set<(drop: FileDrop) => void>();
   readonly #stopped = new Set<number>();
-  #nextId = 1;
 
   constructor(options: FakeOptions = {}) {
-    this.models = options.models ?? fakeModels();
-    this.paceMs = options.paceMs ?? 0;
+    super(options.paceMs ?? 0, options.now ?? (() => Date.now() / 1000));
+    const here = fakeModels();
+    this.models = options.models ?? [...here, ...fakeCatalogue(here.map((model) => model.id))];
     this.reply = options.reply ?? FAKE_REPLY;
-    this.#now = options.now ?? (() => Date.now() / 1000);
   }
 
   /** For the browser; the address says what is there: `?state=full` has scorecards, chats and an interrupted job. */
@@ -74,7 +70,7 @@ export class FakeIpc implements Ipc {
     const fake = new FakeIpc({ paceMs: 40 });
     const asked = new URLSearchParams(location.search);
     if (asked.get("state") === "empty") fake.models = [];
-    if (asked.get("state") === "full") Object.assign(fake, fullPast(fake.models, fake.#now(), () => fake.#nextId++));
+    if (asked.get("state") === "full") Object.assign(fake, fullPast(fake.models, fake.now(), () => fake.nextId++));
     const theme = asked.get("theme");
     if (theme === "dark" || theme === "light") fake.kept = { theme, threads: null };
     Object.assign(window, { fakeIpc: fake });
@@ -88,11 +84,11 @@ export class FakeIpc implements Ipc {
   }
 
   async modelDetails(id: string): Promise<ModelDetails> {
-    return fakeDetails(this.#model(id));
+    return fakeDetails(this.modelOf(id));
   }
 
   async importModel(path: string): Promise<ModelEntry> {
-    await this.#pause();
+    await this.beat();
     const error = this.importError;
     this.importError = null;
     if (error !== null) throw error;
@@ -108,7 +104,7 @@ export class FakeIpc implements Ipc {
   }
 
   async removeModel(id: string): Promise<void> {
-    this.#model(id);
+    this.modelOf(id);
     this.models = this.models.filter((model) => model.id !== id);
   }
 
@@ -132,7 +128,7 @@ export class FakeIpc implements Ipc {
 
   async sendChat(send: ChatSend, onEvent: (event: ChatEvent) => void): Promise<void> {
     this.sent.push(structuredClone(send));
-    send.models.forEach((model) => this.#model(model));
+    send.models.forEach((model) => this.modelOf(model));
     const chat = this.#store(send);
     this.#stopped.delete(chat.id);
     onEvent({ kind: "saved", chat: chat.id, title: chat.title });
@@ -143,7 +139,7 @@ export class FakeIpc implements Ipc {
       onEvent({ kind: "finished", column, reply });
     }
     chat.turns = [...chat.turns, { kind: "replies", replies }];
-    chat.updated_at = this.#now();
+    chat.updated_at = this.now();
     onEvent({ kind: "done" });
   }
 
@@ -155,12 +151,12 @@ export class FakeIpc implements Ipc {
     let chat = this.chats.find((known) => known.id === send.chat);
     if (chat === undefined) {
       chat = {
-        id: this.#nextId++,
+        id: this.nextId++,
         title: (send.text ?? "").slice(0, 60),
         models: send.models,
         options: send.options,
         turns: [],
-        updated_at: this.#now(),
+        updated_at: this.now(),
       };
       this.chats.push(chat);
     }
@@ -191,10 +187,10 @@ export class FakeIpc implements Ipc {
       error,
     });
     onEvent({ kind: "loading", column });
-    await this.#pause();
+    await this.beat();
     for (const done of [0, 42]) {
       onEvent({ kind: "reading", column, done, total: 42 });
-      await this.#pause();
+      await this.beat();
     }
     for (const word of words) {
       if (this.#stopped.has(chat)) return ended("cancelled");
@@ -207,7 +203,7 @@ export class FakeIpc implements Ipc {
       text += word;
       tokens += 1;
       onEvent({ kind: "text", column, text: word, tokens });
-      await this.#pause();
+      await this.beat();
     }
     return ended("stop");
   }
@@ -230,115 +226,62 @@ export class FakeIpc implements Ipc {
   }
 
   async startScorecard(request: ScorecardRequest): Promise<Job> {
-    const card: StoredCard = { id: this.#nextId++, createdAt: this.#now(), request, stages: 0 };
+    const card: StoredCard = { id: this.nextId++, createdAt: this.now(), request, stages: 0 };
     this.cards.push(card);
-    const names = request.models.map((model) => this.#model(model).name).join(", ");
+    const names = request.models.map((model) => this.modelOf(model).name).join(", ");
     const title = `${request.size[0]?.toUpperCase()}${request.size.slice(1)} scorecard of ${names}`;
-    const job = this.#newJob({ title, total: request.models.length * STAGES.length, scorecard: card.id });
+    const job = this.newJob({ title, total: request.models.length * STAGES.length, scorecard: card.id });
     void this.#work(job.id, card);
     return job;
   }
 
   async startBench(request: BenchRequest): Promise<Job> {
-    const model = this.#model(request.model);
-    const job = this.#newJob({ title: `${request.task} of ${model.name}`, total: 10 });
+    const model = this.modelOf(request.model);
+    const job = this.newJob({ title: `${request.task} of ${model.name}`, total: 10 });
     this.benches.set(job.id, request);
     void this.#measure(job.id, request);
     return job;
   }
 
   async #measure(id: number, request: BenchRequest): Promise<void> {
-    for (let done = this.#job(id).done; done <= 10; done += 1) {
-      this.#change(id, { state: "running", step: request.task, done, eta_s: 10 - done, rate: { per_s: 4.76, unit: "questions" } });
-      await this.#pause();
-      if (this.#job(id).state !== "running") return;
+    for (let done = this.jobOf(id).done; done <= 10; done += 1) {
+      this.changeJob(id, { state: "running", step: request.task, done, eta_s: 10 - done, rate: { per_s: 4.76, unit: "questions" } });
+      await this.beat();
+      if (this.jobOf(id).state !== "running") return;
     }
-    const run = fakeRun(id * 100, request.task, this.#model(request.model), this.#now(), null);
+    const run = fakeRun(id * 100, request.task, this.modelOf(request.model), this.now(), null);
     this.runs.unshift(run);
-    this.#change(id, { state: "done", step: "", eta_s: null, rate: null, run: run.summary.id });
-  }
-
-  #newJob(of: Pick<Job, "title" | "total"> & Partial<Job>): Job {
-    const job: Job = {
-      id: this.#nextId++,
-      state: this.jobs.some((other) => other.state === "running") ? "queued" : "running",
-      step: "",
-      done: 0,
-      eta_s: null,
-      rate: null,
-      pausable: true,
-      error: null,
-      started_at: this.#now(),
-      scorecard: null,
-      run: null,
-      model: null,
-      ...of,
-    };
-    this.jobs = [job, ...this.jobs];
-    this.#tell();
-    return job;
+    this.changeJob(id, { state: "done", step: "", eta_s: null, rate: null, run: run.summary.id });
   }
 
   async #work(id: number, card: StoredCard): Promise<void> {
-    while (this.jobs.some((job) => job.id !== id && job.state === "running")) await this.#pause();
-    if (this.jobs.find((job) => job.id === id)?.state === "queued") this.#change(id, { state: "running" });
+    while (this.jobs.some((job) => job.id !== id && job.state === "running")) await this.beat();
+    if (this.jobs.find((job) => job.id === id)?.state === "queued") this.changeJob(id, { state: "running" });
     const steps = ["MMLU", "HumanEval", "speed", "memory"];
     while (card.stages < card.request.models.length * STAGES.length) {
-      const model = this.#model(card.request.models[Math.floor(card.stages / STAGES.length)] ?? "");
+      const model = this.modelOf(card.request.models[Math.floor(card.stages / STAGES.length)] ?? "");
       const left = card.request.models.length * STAGES.length - card.stages;
-      this.#change(id, { step: `${steps[card.stages % STAGES.length]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % STAGES.length === 0 ? { per_s: 4.76, unit: "questions" } : null });
+      this.changeJob(id, { step: `${steps[card.stages % STAGES.length]} of ${model.name}`, done: card.stages, eta_s: left * 4, rate: card.stages % STAGES.length === 0 ? { per_s: 4.76, unit: "questions" } : null });
       for (let beat = 0; beat < 6; beat += 1) {
-        await this.#pause();
+        await this.beat();
         if (this.jobs.find((job) => job.id === id)?.state !== "running") return;
       }
       this.runs.unshift(
-        fakeRun(card.id * 100 + card.stages, steps[card.stages % STAGES.length]?.toLowerCase() ?? "", model, this.#now(), card.id),
+        fakeRun(card.id * 100 + card.stages, steps[card.stages % STAGES.length]?.toLowerCase() ?? "", model, this.now(), card.id),
       );
       card.stages += 1;
     }
-    this.#change(id, { state: "done", step: "", done: card.stages, eta_s: null, rate: null });
-  }
-
-  async watchJobs(onChange: (jobs: Job[]) => void): Promise<void> {
-    this.#watchers.push(onChange);
-    onChange(structuredClone(this.jobs));
-  }
-
-  async cancelJob(id: number): Promise<void> {
-    this.#change(id, { state: "cancelled", eta_s: null, rate: null });
-  }
-
-  async pauseJob(id: number): Promise<void> {
-    this.#change(id, { state: "paused", eta_s: null, rate: null });
+    this.changeJob(id, { state: "done", step: "", done: card.stages, eta_s: null, rate: null });
   }
 
   async resumeJob(id: number): Promise<void> {
-    const job = this.#job(id);
+    const job = this.jobOf(id);
     const card = this.cards.find((known) => known.id === job.scorecard);
     const bench = this.benches.get(id);
-    this.#change(id, { state: "running", error: null });
+    this.changeJob(id, { state: "running", error: null });
     if (card !== undefined) void this.#work(id, card);
     if (bench !== undefined) void this.#measure(id, bench);
-  }
-
-  #job(id: number): Job {
-    const job = this.jobs.find((known) => known.id === id);
-    if (job === undefined) throw failed(`There is no job ${id}.`);
-    return job;
-  }
-
-  async dismissJob(id: number): Promise<void> {
-    this.jobs = this.jobs.filter((job) => job.id !== id);
-    this.#tell();
-  }
-
-  #change(id: number, change: Partial<Job>): void {
-    this.jobs = this.jobs.map((job) => (job.id === id ? { ...job, ...change } : job));
-    this.#tell();
-  }
-
-  #tell(): void {
-    this.#watchers.forEach((watcher) => watcher(structuredClone(this.jobs)));
+    this.resumeFetching(id);
   }
 
   // ------------------------------------------------------------ results, settings
@@ -358,7 +301,7 @@ export class FakeIpc implements Ipc {
   async loadScorecard(id: number): Promise<Scorecard> {
     const card = this.cards.find((known) => known.id === id);
     if (card === undefined) throw failed(`There is no scorecard ${id}.`);
-    const models = card.request.models.map((model) => this.#model(model));
+    const models = card.request.models.map((model) => this.modelOf(model));
     return fakeScorecard(id, card.createdAt, card.request.size, models, card.stages);
   }
 
@@ -415,10 +358,10 @@ export class FakeIpc implements Ipc {
   }
 
   async fetchMmlu(): Promise<Job> {
-    const job = this.#newJob({ title: "Download of cais/mmlu", total: 3_450_000, step: "downloading", rate: { per_s: 2e6, unit: "bytes" } });
-    void this.#pause().then(() => {
+    const job = this.newJob({ title: "Download of cais/mmlu", total: 3_450_000, step: "downloading", rate: { per_s: 2e6, unit: "bytes" } });
+    void this.beat().then(() => {
       this.mmlu = HUB_MMLU;
-      this.#change(job.id, { state: "done", step: "", rate: null });
+      this.changeJob(job.id, { state: "done", step: "", rate: null });
     });
     return job;
   }
@@ -475,21 +418,9 @@ export class FakeIpc implements Ipc {
     this.#drops.forEach((listener) => listener(drop));
   }
 
-  // ------------------------------------------------------------ private
-
-  #model(id: string): ModelEntry {
-    const model = this.models.find((known) => known.id === id);
-    if (model === undefined) throw failed(`There is no model “${id}”.`);
-    return model;
-  }
-
-  #chat(id: number): Chat {
+    #chat(id: number): Chat {
     const chat = this.chats.find((known) => known.id === id);
     if (chat === undefined) throw failed(`There is no chat ${id}.`);
     return chat;
-  }
-
-  #pause(): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, this.paceMs));
   }
 }

@@ -1,6 +1,7 @@
 // Invented models, scorecards and runs for component tests and for the browser. Never part of a production build, and
 // no figure here was measured.
 import { fakeCompletions } from "./fakeBench";
+import { known } from "./fakeCatalogue";
 import { fakeCharts, subjectChart } from "./fakeCharts";
 import type {
   About,
@@ -32,7 +33,7 @@ function entry(change: Partial<ModelEntry> & Pick<ModelEntry, "id" | "name">): M
     chat: true,
     path: `/home/me/models/${change.id}.gguf`,
     problem: null,
-    known: null,
+    known: known(change.id),
     ...change,
   };
 }

@@ -12,6 +12,7 @@ import type {
   Exported,
   ExportFormat,
   ExportRequest,
+  Fit,
   Job,
   MmluSource,
   MmluSubject,
@@ -27,8 +28,38 @@ import type {
   ScorecardRequest,
   Settings,
 } from "./bindings";
+import type {
+  Advice,
+  ConvertRequest,
+  DownloadPlan,
+  FoundModel,
+  HubAccount,
+  QuantChoice,
+  RunsHere,
+  TimeLapse,
+  TimeLapseHead,
+  TimeLapseRequest,
+} from "./hubTypes";
 
 export type * from "./bindings";
+export type {
+  Advice,
+  ConvertRequest,
+  DownloadPlan,
+  FileChoice,
+  FoundModel,
+  HubAccount,
+  MachineKind,
+  PlannedDownload,
+  QuantChoice,
+  RunsHere,
+  RunsRow,
+  TimeLapse,
+  TimeLapseHead,
+  TimeLapsePoint,
+  TimeLapseRequest,
+  TokenPlace,
+} from "./hubTypes";
 
 /** Files held over the window, dropped on it, or taken away again. */
 export type FileDrop = { kind: "over" } | { kind: "drop"; paths: string[] } | { kind: "leave" };
@@ -39,6 +70,34 @@ export interface Ipc {
   modelDetails(id: string): Promise<ModelDetails>;
   importModel(path: string): Promise<ModelEntry>;
   removeModel(id: string): Promise<void>;
+  /** Will it run here with this many tokens of context (none: the usual)? */
+  modelFit(id: string, context: number | null): Promise<Fit>;
+  whatRunsHere(): Promise<RunsHere>;
+  advice(): Promise<Advice[]>;
+
+  /** What these would take, before they start. */
+  planDownloads(references: string[]): Promise<DownloadPlan>;
+  startDownload(reference: string): Promise<Job>;
+  /** The article's four, less what is on this machine. */
+  startContenders(): Promise<Job[]>;
+  searchModels(keyword: string): Promise<FoundModel[]>;
+  /** A repository with its files, by `owner/name`, `hf:…` or a pasted address. */
+  lookUpModel(text: string): Promise<FoundModel>;
+  /** What this machine knows of the person's account; asks no server. */
+  hubAccount(): Promise<HubAccount>;
+  /** The same, after the hub was asked whose token it is. */
+  checkHubAccount(): Promise<HubAccount>;
+  saveHubToken(token: string): Promise<HubAccount>;
+  forgetHubToken(): Promise<HubAccount>;
+
+  quantChoices(model: string): Promise<QuantChoice[]>;
+  startConvert(request: ConvertRequest): Promise<Job>;
+
+  /** Training steps whose checkpoints can be had, in order. */
+  checkpoints(model: string): Promise<number[]>;
+  startTimeLapse(request: TimeLapseRequest): Promise<Job>;
+  timeLapses(): Promise<TimeLapseHead[]>;
+  timeLapse(id: number): Promise<TimeLapse>;
 
   listChats(search: string): Promise<ChatSummary[]>;
   loadChat(id: number): Promise<Chat>;
@@ -98,12 +157,21 @@ export interface Ipc {
   onFileDrop(onDrop: (drop: FileDrop) => void): Promise<() => void>;
 }
 
+const CODES = ["worker_died", "cancelled", "busy", "needs_token", "licence_not_accepted", "access_denied"] as const;
+
 /** Whatever was thrown, as the error that the window shows. */
 export function asApiError(thrown: unknown): ApiError {
   if (typeof thrown === "object" && thrown !== null && "message" in thrown) {
-    const { code, message } = thrown as { code?: unknown; message: unknown };
-    const known = code === "worker_died" || code === "cancelled" || code === "busy";
-    return { code: known ? code : "failed", message: String(message) };
+    const { code, message, link } = thrown as { code?: unknown; message: unknown; link?: unknown };
+    const known = CODES.find((name) => name === code) ?? "failed";
+    return typeof link === "string"
+      ? { code: known, message: String(message), link }
+      : { code: known, message: String(message) };
   }
   return { code: "failed", message: String(thrown) };
+}
+
+/** A gated repository that did not let this account in: the three cases that a person can mend on a page. */
+export function isGate(error: ApiError): boolean {
+  return error.code === "needs_token" || error.code === "licence_not_accepted" || error.code === "access_denied";
 }

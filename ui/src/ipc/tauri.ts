@@ -1,5 +1,5 @@
 // The real program behind the window: the generated commands, the file dialog and the drop of files.
-import { Channel } from "@tauri-apps/api/core";
+import { Channel, invoke } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import { open, save, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
 import { commands } from "./bindings";
@@ -62,6 +62,27 @@ export const tauriIpc: Ipc = {
   modelDetails: (id) => value(commands.modelDetails(id)),
   importModel: (path) => value(commands.importModel(path)),
   removeModel: (id) => done(commands.removeModel(id)),
+  modelFit: (id, context) => value(invoke("model_fit", { id, context })),
+  whatRunsHere: () => value(invoke("what_runs_here")),
+  advice: () => value(invoke("advice")),
+
+  planDownloads: (references) => value(invoke("plan_downloads", { references })),
+  startDownload: (reference) => value(invoke("start_download", { reference })),
+  startContenders: () => value(invoke("start_contenders")),
+  searchModels: (keyword) => value(invoke("search_models", { keyword })),
+  lookUpModel: (text) => value(invoke("look_up_model", { text })),
+  hubAccount: () => value(invoke("hub_account")),
+  checkHubAccount: () => value(invoke("check_hub_account")),
+  saveHubToken: (token) => value(invoke("save_hub_token", { token })),
+  forgetHubToken: () => value(invoke("forget_hub_token")),
+
+  quantChoices: (model) => value(invoke("quant_choices", { model })),
+  startConvert: (request) => value(invoke("start_convert", { request })),
+
+  checkpoints: (model) => value(invoke("checkpoints", { model })),
+  startTimeLapse: (request) => value(invoke("start_time_lapse", { request })),
+  timeLapses: () => value(invoke("time_lapses")),
+  timeLapse: (id) => value(invoke("time_lapse", { id })),
 
   listChats: (search) => value(commands.listChats(search)),
   loadChat: (id) => value(commands.loadChat(id)),

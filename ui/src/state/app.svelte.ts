@@ -1,6 +1,7 @@
 // What every view may use: the program behind the window, models, jobs, settings, and where the person is.
 import { createContext } from "svelte";
 import type { Ipc } from "../ipc";
+import { Hub } from "./hub.svelte";
 import { Identities } from "./identity.svelte";
 import { Jobs } from "./jobs.svelte";
 import { MmluQuestions } from "./mmlu.svelte";
@@ -34,6 +35,7 @@ export class AppState {
   view = $state<View>("scorecard");
   wanted = $state.raw<Wanted | null>(null);
   readonly ipc: Ipc;
+  readonly hub: Hub;
   readonly identities: Identities;
   readonly models: Models;
   readonly jobs: Jobs;
@@ -42,9 +44,14 @@ export class AppState {
 
   constructor(ipc: Ipc) {
     this.ipc = ipc;
+    this.hub = new Hub(ipc);
     this.identities = new Identities(ipc);
     this.models = new Models(ipc, this.identities);
     this.jobs = new Jobs(ipc);
+    // What was fetched or quantized is a model like the others, wherever the person looks.
+    this.jobs.onChange((job) => {
+      if (job.state === "done" && job.model !== null) void this.models.refresh();
+    });
     this.mmlu = new MmluQuestions(ipc, this.jobs);
     this.preferences = new Preferences(ipc);
   }

@@ -82,3 +82,8 @@ export class Jobs {
 export function isActive(job: Job): boolean {
   return job.state === "queued" || job.state === "running";
 }
+
+/** Whether the units of a job are bytes: of a download, or of weights that are quantized. */
+export function countsBytes(job: Job): boolean {
+  return job.rate?.unit === "bytes" || (job.model !== null && job.total >= 1_000_000);
+}
