@@ -9,8 +9,8 @@ use std::time::Instant;
 use billion_hub::{Control, Hub, HubSettings, Limits, RepoReference};
 use sha2::{Digest, Sha256};
 
-#[path = "../tests/server/mod.rs"]
-mod server;
+#[path = "../tests/loopback/mod.rs"]
+mod loopback;
 
 fn main() {
     let mut numbers = std::env::args()
@@ -18,7 +18,7 @@ fn main() {
         .map(|n| n.parse().expect("a number"));
     let megabytes: usize = numbers.next().unwrap_or(1000);
     let connections: usize = numbers.next().unwrap_or(Limits::default().connections);
-    let bytes = server::noise(megabytes * 1_000_000, 1);
+    let bytes = loopback::noise(megabytes * 1_000_000, 1);
     let dir = tempfile::tempdir_in(std::env::var_os("BILLION_BENCH_DIR").unwrap_or(".".into()))
         .expect("a folder");
     let rate = |start: Instant| bytes.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
@@ -37,7 +37,7 @@ fn main() {
     }
     std::fs::remove_file(dir.path().join("plain")).expect("removed");
 
-    let server = server::HubServer::start();
+    let server = loopback::HubServer::start();
     server.put("models/a/b", "model.gguf", bytes.clone());
     let settings = HubSettings {
         endpoint: server.endpoint.clone(),

@@ -40,6 +40,11 @@ impl RepoCache {
         self.folder.join("blobs")
     }
 
+    /// The folder of records of downloads that have not ended.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.folder.join(".billion-downloads")
+    }
+
     /// The folder of a commit's files.
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
@@ -77,6 +82,9 @@ impl RepoCache {
             }
         } else if pointer.exists() {
             return Ok(pointer);
+        } else {
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(Error::io("find", &blob)(gone));
         }
         let parent = pointer.parent().expect("a snapshot is above it");
         std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
@@ -212,19 +220,125 @@ impl RepoCache {
         }
     }
 
+    /// Removes a file of a commit, and the folders that are empty then.
+    pub(crate) fn unlink(&self, commit: &str, path: &str) -> Result<(), Error> {
+        let pointer = self.pointer(commit, path);
+        std::fs::remove_file(&pointer).map_err(Error::io("remove", &pointer))?;
+        remove_empty_above(&pointer, &self.folder);
+        Ok(())
+    }
+
+    /// Removes a commit whole: its files' names, the names it is known by, and what Python noted as missing in it.
+    pub(crate) fn remove_commit(&self, commit: &str) -> Result<(), Error> {
+        for (revision, of) in self.revisions() {
+            if of == commit {
+                let mut place = self.folder.join("refs");
+                place.extend(revision.split('/'));
+                std::fs::remove_file(&place).map_err(Error::io("remove", &place))?;
+                remove_empty_above(&place, &self.folder);
+            }
+        }
+        for folder in [
+            self.snapshot(commit),
+            self.folder.join(".no_exist").join(commit),
+        ] {
+            match std::fs::remove_dir_all(&folder) {
+                Ok(()) => remove_empty_above(&folder, &self.folder),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("remove", &folder)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of the whole blobs that are here.
+    pub(crate) fn whole_blobs(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.blobs()) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| is_hex(name, 40) || is_hex(name, 64))
+            .collect()
+    }
+
+    /// Removes a whole blob, unless another program holds its lock; says whether it did.
+    pub(crate) fn remove_blob(&self, name: &str) -> Result<bool, Error> {
+        let Some(lock) = self.try_lock(name)? else {
+            return Ok(false);
+        };
+        let blob = self.blobs().join(name);
+        let removed = std::fs::remove_file(&blob);
+        lock.remove();
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", &blob)(error)),
+        }
+    }
+
+    /// Bytes of all blobs and of files that are no links to them; a file of two names counts once where the system tells.
+    pub(crate) fn bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let mut bytes = 0;
+        let mut folders = vec![self.blobs(), self.folder.join("snapshots")];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(&folder) else {
+                continue;
+            };
+            for entry in entries.filter_map(Result::ok) {
+                let Ok(about) = entry.metadata() else {
+                    continue;
+                };
+                if about.is_dir() {
+                    folders.push(entry.path());
+                } else if about.is_file() && identity(&about).is_none_or(|id| seen.insert(id)) {
+                    bytes += about.len();
+                }
+            }
+        }
+        bytes
+    }
+
     /// Removes the folders that hold nothing.
     pub(crate) fn remove_empty(&self) {
         let above = self.locks.parent().map(Path::to_owned);
-        let folders = ["blobs", "snapshots", "refs"]
+        let folders = ["blobs", "snapshots", "refs", ".no_exist"]
             .iter()
             .map(|name| self.folder.join(name))
-            .chain([self.folder.clone(), self.locks.clone()])
+            .chain([self.downloads(), self.folder.clone(), self.locks.clone()])
             .chain(above);
         for folder in folders {
             // It fails where something is left, as it should.
             let _ = std::fs::remove_dir(folder);
         }
     }
+}
+
+/// Removes the folders above `place` that are empty, up to `root`, which stays.
+fn remove_empty_above(place: &Path, root: &Path) {
+    for folder in place.ancestors().skip(1) {
+        if folder == root || std::fs::remove_dir(folder).is_err() {
+            return;
+        }
+    }
+}
+
+/// What tells a file from all others, whatever its name.
+#[cfg(unix)]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "not every system tells files apart"
+)]
+fn identity(about: &std::fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some((about.dev(), about.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &std::fs::Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 /// Files in a folder and those below it, as paths with '/', sorted; links count where they lead to a file.

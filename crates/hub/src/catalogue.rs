@@ -299,13 +299,31 @@ pub const CATALOGUE: [Known; 23] = [
 /// amount of training.
 const CHINCHILLA_TOKENS_A_PARAMETER: f64 = 20.0;
 
-/// Revisions of Pythia's checkpoints, in order: steps 0, 1, 2, 4, ... 512, then every 1000 to 143000.
-pub fn checkpoints() -> Vec<String> {
+/// Steps of Pythia's checkpoints, in order: 0, 1, 2, 4, ... 512, then every 1000 to 143000.
+fn steps() -> impl Iterator<Item = u32> {
     std::iter::once(0)
         .chain((0..10).map(|power| 1 << power))
         .chain((1..=143).map(|thousand| thousand * 1000))
-        .map(|step: u32| format!("step{step}"))
-        .collect()
+}
+
+/// Revisions of the checkpoints of this model's training, in order; none of a model that is not known or has no such
+/// revisions. `name` is an id or a short name, and `pythia-1b@step1000` is what commands take.
+pub fn checkpoints(name: &str) -> Vec<String> {
+    if !Known::find(name).is_some_and(|known| known.checkpoints) {
+        return Vec::new();
+    }
+    steps().map(|step| format!("step{step}")).collect()
+}
+
+/// The step of a checkpoint's revision: 1000 of `step1000`.
+pub fn checkpoint_step(revision: &str) -> Option<u32> {
+    let step = revision.strip_prefix("step")?.parse().ok()?;
+    (revision == format!("step{step}") && steps().any(|there| there == step)).then_some(step)
+}
+
+/// Whether a revision is one of Pythia's checkpoints.
+pub(crate) fn is_checkpoint(revision: &str) -> bool {
+    checkpoint_step(revision).is_some()
 }
 
 impl Known {
@@ -446,7 +464,12 @@ mod tests {
 
     #[test]
     fn pythia_has_154_checkpoints() {
-        let steps = checkpoints();
+        let steps = checkpoints("pythia");
+        assert!(checkpoints("tinyllama").is_empty() && checkpoints("x").is_empty());
+        assert_eq!(checkpoint_step("step1000"), Some(1000));
+        for other in ["step01000", "step3", "main", "step", "step-1"] {
+            assert_eq!(checkpoint_step(other), None, "{other}");
+        }
         assert_eq!(steps.len(), 154);
         assert_eq!(steps[..4], ["step0", "step1", "step2", "step4"]);
         assert_eq!(

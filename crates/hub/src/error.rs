@@ -85,7 +85,7 @@ pub enum Error {
     },
     /// The hub does not know the token.
     #[error(
-        "the hub does not accept this token: make one with the right to read at {tokens}, and set HF_TOKEN to it"
+        "the hub does not accept this token: make one with the right to read at {tokens}, and enter it in Settings or set HF_TOKEN to it"
     )]
     BadToken {
         /// The page where tokens are made.
@@ -95,7 +95,7 @@ pub enum Error {
     #[error(
         "the hub has no {what} called {repo} that {} may see: check the name at {link}{}",
         if *with_token { "this token" } else { "everyone" },
-        if *with_token { "" } else { ", or set HF_TOKEN if it is private" }
+        if *with_token { "" } else { ", or enter a token in Settings or HF_TOKEN if it is private" }
     )]
     NoRepository {
         /// "model" or "dataset".
@@ -234,7 +234,7 @@ pub enum Gate {
 fn gate_words(repo: &str, gate: Gate, link: &str, tokens: &str) -> String {
     match gate {
         Gate::NoToken => format!(
-            "{repo} is given to accounts that accepted its licence: accept it at {link}, make a token at {tokens}, and set HF_TOKEN to it"
+            "{repo} is given to accounts that accepted its licence: accept it at {link}, make a token at {tokens}, and enter it in Settings or set HF_TOKEN to it"
         ),
         Gate::NotAccepted => format!(
             "the account of this token has not accepted the licence of {repo}: accept it at {link}, then try again"
@@ -302,6 +302,22 @@ pub(crate) fn gb(bytes: u64) -> f64 {
 }
 
 impl Error {
+    /// The page that mends it, where one does: where a licence is accepted, where tokens are made, where names are listed.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::Gated {
+                gate: Gate::NoToken | Gate::TokenScope,
+                tokens,
+                ..
+            }
+            | Self::BadToken { tokens } => Some(tokens),
+            Self::Gated { link, .. }
+            | Self::NoRepository { link, .. }
+            | Self::NoRevision { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
     /// Wraps what the system said about `path`.
     pub(crate) fn io(
         action: &'static str,

@@ -8,6 +8,7 @@ use crate::cache::{RepoCache, model_repos};
 use crate::catalogue::Known;
 use crate::client::Hub;
 use crate::repo::{DEFAULT_REVISION, RepoId, RepoReference};
+use crate::selection::{is_gguf, is_whole_bin, is_whole_safetensors};
 use crate::transfer::{Control, Event};
 
 /// A model in the hub's cache.
@@ -17,12 +18,32 @@ pub struct HubModel {
     pub id: String,
     /// The repository.
     pub repo: RepoId,
+    /// Branch or tag that it was asked for by; the commit where no name is known.
+    pub revision: String,
     /// The commit.
     pub commit: String,
     /// The GGUF file, or the folder of safetensors.
     pub path: PathBuf,
     /// Of its files.
     pub bytes: u64,
+    /// Its weights are PyTorch's pickle: `billion_llm::convert_checkpoint` must write `model.safetensors` into the folder
+    /// before it can be used, and `Hub::converted` then gives the room of the pickle back.
+    pub needs_conversion: bool,
+}
+
+impl HubModel {
+    /// Paths of its files in the repository.
+    pub(crate) fn files(&self, cache: &RepoCache) -> Vec<String> {
+        let files = cache.files(&self.commit);
+        let of_this = |path: &String| {
+            if is_gguf_path(&self.path) {
+                cache.pointer(&self.commit, path) == self.path
+            } else {
+                !path.contains('/') && !is_gguf(path)
+            }
+        };
+        files.into_iter().filter(of_this).collect()
+    }
 }
 
 impl Hub {
@@ -47,30 +68,8 @@ impl Hub {
         control: &Control,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<HubModel, Error> {
-        let reference = Self::reference(text)?;
-        if self.settings().offline
-            && let Some(model) = self.model_on_this_machine(&reference)
-        {
-            return Ok(model);
-        }
-        let revision = self.resolve(&reference, control)?;
-        let files = revision.model_files(reference.file.as_deref())?;
-        let fetched = self.fetch(&revision, &files, control, on_event)?;
-        // A file named or found alone is opened by itself, safetensors with their folder.
-        let file = match &files[..] {
-            [only] => Some(only.path.as_str()),
-            _ => None,
-        };
-        Ok(HubModel {
-            id: id(&reference.repo, &reference.revision, file),
-            repo: reference.repo,
-            path: match (file, &fetched.files[..]) {
-                (Some(_), [path]) => path.clone(),
-                _ => fetched.folder,
-            },
-            commit: fetched.commit,
-            bytes: files.iter().map(|file| file.bytes).sum(),
-        })
+        let plan = self.plan(&Self::reference(text)?, control)?;
+        self.download(&plan, control, on_event)
     }
 
     /// The model that a reference names, if the cache holds it whole.
@@ -114,7 +113,12 @@ impl Hub {
 }
 
 /// The models among a commit's files: its safetensors, if whole, then each GGUF file.
-fn models_of(cache: &RepoCache, repo: &RepoId, revision: &str, commit: &str) -> Vec<HubModel> {
+pub(crate) fn models_of(
+    cache: &RepoCache,
+    repo: &RepoId,
+    revision: &str,
+    commit: &str,
+) -> Vec<HubModel> {
     let paths = cache.files(commit);
     let bytes = |of: &dyn Fn(&str) -> bool| {
         paths
@@ -127,14 +131,20 @@ fn models_of(cache: &RepoCache, repo: &RepoId, revision: &str, commit: &str) -> 
     let model = |file: Option<&str>, path: PathBuf, bytes: u64| HubModel {
         id: id(repo, revision, file),
         repo: repo.clone(),
+        revision: revision.to_owned(),
         commit: commit.to_owned(),
         path,
         bytes,
+        needs_conversion: false,
     };
     let mut models = Vec::new();
-    if is_whole(&paths) {
+    let converted = is_whole_safetensors(&paths);
+    if converted || is_whole_bin(&paths) {
         let at_root = |path: &str| !path.contains('/') && !is_gguf(path);
-        models.push(model(None, cache.snapshot(commit), bytes(&at_root)));
+        models.push(HubModel {
+            needs_conversion: !converted,
+            ..model(None, cache.snapshot(commit), bytes(&at_root))
+        });
     }
     for path in paths.iter().filter(|path| is_gguf(path)) {
         let size = bytes(&|other: &str| other == path);
@@ -143,32 +153,12 @@ fn models_of(cache: &RepoCache, repo: &RepoId, revision: &str, commit: &str) -> 
     models
 }
 
-fn is_gguf(path: &str) -> bool {
-    path.rsplit_once('.')
-        .is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("gguf"))
-}
-
 fn is_gguf_path(path: &std::path::Path) -> bool {
     path.to_str().is_some_and(is_gguf)
 }
 
-/// Configuration, tokenizer, and either the whole weights or every shard that a shard's name counts.
-fn is_whole(paths: &[String]) -> bool {
-    let has = |name: &str| paths.iter().any(|path| path == name);
-    let shards: Vec<usize> = paths
-        .iter()
-        .filter(|path| path.starts_with("model-"))
-        .filter_map(|path| {
-            let (_, count) = path.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
-            count.parse().ok()
-        })
-        .collect();
-    let sharded = shards.first().is_some_and(|count| *count == shards.len());
-    has("config.json") && has("tokenizer.json") && (has("model.safetensors") || sharded)
-}
-
 /// What commands take as MODEL.
-fn id(repo: &RepoId, revision: &str, file: Option<&str>) -> String {
+pub(crate) fn id(repo: &RepoId, revision: &str, file: Option<&str>) -> String {
     let at = match revision {
         DEFAULT_REVISION => String::new(),
         revision => format!("@{revision}"),

@@ -1,6 +1,35 @@
 //! Where models come from and where they lie: the starter pack, the library of imported models, the catalogue of known
 //! ones, the hub and its cache, and whether a model fits into this machine's memory.
 //!
+//! # A download, step by step
+//! ```no_run
+//! use billion_hub::{Control, Error, Event, Hub};
+//!
+//! # fn main() -> Result<(), Error> {
+//! let hub = Hub::of_process();
+//! let control = Control::new(); // clones of it steer the download from other threads
+//! let reference = Hub::reference("pythia@step1000")?; // or hf:OWNER/NAME[@REV][/FILE.gguf], or a pasted address
+//! let plan = hub.plan(&reference, &control)?; // what it takes, what is here, what is free; writes nothing
+//! plan.check_room(&hub)?; // `download` does it too
+//! let model = hub.download(&plan, &control, &mut |event| match event {
+//!     Event::Progress(now) => println!("{} of {} bytes", now.done_bytes, now.total_bytes),
+//!     Event::Waiting { reason } => println!("waits: {reason}"),
+//!     _ => {}
+//! })?;
+//! if model.needs_conversion {
+//!     // billion_llm writes model.safetensors into model.path; then the pickle's room is given back:
+//!     hub.converted(&model)?;
+//! }
+//! # Ok(()) }
+//! ```
+//! - `Control::stop` is a pause that outlives the program: `Error::Stopped`, everything that came is kept, and the next
+//!   plan goes on with it (`Hub::unfinished` lists such downloads). `Control::pause` holds the thread instead.
+//! - `Control::cancel` ends it with `Error::Cancelled` and leaves nothing behind. A stopped one is removed by
+//!   `Hub::discard`, which asks nothing of the hub.
+//! - `Hub::models_on_this_machine` lists what the cache holds whole; `Hub::delete` removes one and says how many bytes that
+//!   gave back.
+//! - `Error::Gated { gate, .. }` says which case a gated repository is; `Error::link` is the page that mends an error.
+//!
 //! The only crate that opens sockets to fetch. It does not run models, and it stores nothing but files of models and
 //! datasets and what it found in them.
 #![allow(
@@ -12,6 +41,7 @@ mod cache;
 mod catalogue;
 mod client;
 pub mod datasets;
+mod downloads;
 mod error;
 mod facts;
 mod fingerprint;
@@ -21,14 +51,16 @@ mod hub_models;
 mod import;
 mod library;
 mod memory;
+mod removal;
 mod repo;
 mod selection;
 mod settings;
 mod starter;
 mod transfer;
 
-pub use catalogue::{CATALOGUE, Known, checkpoints};
+pub use catalogue::{CATALOGUE, Known, checkpoint_step, checkpoints};
 pub use client::Hub;
+pub use downloads::{DownloadPlan, PlannedFile, Unfinished};
 pub use error::{Error, Gate};
 pub use facts::{Facts, Inspection, inspect};
 pub use fit::{Fit, FitLevel, fit};

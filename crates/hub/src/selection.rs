@@ -1,13 +1,24 @@
 //! Which files of a repository make a model that Billion can run: safetensors with their configuration and tokenizer, or
-//! one GGUF file.
+//! one GGUF file; of a catalogued checkpoint that has neither, PyTorch's own files, which are converted after the fetch.
+//! And which files are fetched at all.
 
 use crate::Error;
+use crate::catalogue::{Known, is_checkpoint};
 use crate::error::size;
 use crate::import::FOLDER_FILES;
-use crate::repo::{RemoteFile, RepoRevision};
+use crate::repo::{RemoteFile, RepoKind, RepoRevision};
 
 const INDEX: &str = "model.safetensors.index.json";
 const WHOLE: &str = "model.safetensors";
+
+/// Endings of files that are read and never run.
+const ENDINGS: [&str; 4] = ["safetensors", "gguf", "json", "jinja"];
+
+/// Files of tokenizers with other endings.
+const TOKENIZER_FILES: [&str; 4] = ["tokenizer.model", "merges.txt", "vocab.txt", "spiece.model"];
+
+/// PyTorch's index of several files of weights.
+pub(crate) const BIN_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// Files of older tokenizers, for the Python tools that share the cache, where there is no `tokenizer.json`.
 const OLDER_TOKENIZERS: [&str; 4] = [
@@ -17,7 +28,67 @@ const OLDER_TOKENIZERS: [&str; 4] = [
     "added_tokens.json",
 ];
 
+/// Whether files like this one are fetched at all. Pickles can run code where they are opened without care, so only those
+/// of catalogued checkpoints are.
+pub(crate) fn may_fetch(revision: &RepoRevision, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ENDINGS.contains(&ending)
+        || TOKENIZER_FILES.contains(&name)
+        || (revision.repo.kind == RepoKind::Dataset && ending == "parquet")
+        || (is_bin(path) && revision.is_catalogued_checkpoint())
+}
+
+/// `pytorch_model.bin`, or a shard of it, at the root.
+pub(crate) fn is_bin(path: &str) -> bool {
+    path.strip_suffix(".bin")
+        .is_some_and(|stem| stem == "pytorch_model" || stem.starts_with("pytorch_model-"))
+}
+
+pub(crate) fn is_gguf(path: &str) -> bool {
+    has_ending(path, "gguf")
+}
+
+/// Whether these files must be converted before use.
+pub(crate) fn needs_conversion(files: &[RemoteFile]) -> bool {
+    files.iter().any(|file| is_bin(&file.path))
+}
+
+/// Configuration, tokenizer, and either the whole weights or every shard that a shard's name counts.
+pub(crate) fn is_whole_safetensors(paths: &[String]) -> bool {
+    is_whole(paths, "model", "safetensors")
+}
+
+/// The same of PyTorch's files.
+pub(crate) fn is_whole_bin(paths: &[String]) -> bool {
+    is_whole(paths, "pytorch_model", "bin")
+}
+
+fn is_whole(paths: &[String], stem: &str, ending: &str) -> bool {
+    let has = |name: &str| paths.iter().any(|path| path == name);
+    let shards: Vec<usize> = paths
+        .iter()
+        .filter_map(|path| {
+            let name = path.strip_prefix(stem)?.strip_prefix('-')?;
+            let (_, count) = name
+                .strip_suffix(ending)?
+                .strip_suffix('.')?
+                .rsplit_once("-of-")?;
+            count.parse().ok()
+        })
+        .collect();
+    let sharded = shards.first().is_some_and(|count| *count == shards.len());
+    has("config.json") && has("tokenizer.json") && (has(&format!("{stem}.{ending}")) || sharded)
+}
+
 impl RepoRevision {
+    /// A checkpoint of a catalogued model's training.
+    fn is_catalogued_checkpoint(&self) -> bool {
+        self.repo.kind == RepoKind::Model
+            && Known::of_repository(&self.repo.id).is_some_and(|known| known.checkpoints)
+            && is_checkpoint(&self.revision)
+    }
+
     /// The files that make its model: those of `wanted`, if a file was named, else its safetensors with what belongs to
     /// them, else its only GGUF file.
     pub fn model_files(&self, wanted: Option<&str>) -> Result<Vec<RemoteFile>, Error> {
@@ -54,18 +125,27 @@ impl RepoRevision {
                 }
             })
             .collect();
+        let bins: Vec<&RemoteFile> = at_root
+            .iter()
+            .copied()
+            .filter(|file| is_bin(&file.path) && self.is_catalogued_checkpoint())
+            .filter(|file| file.path == "pytorch_model.bin" || !named("pytorch_model.bin"))
+            .collect();
+        let pickled = weights.is_empty() && !bins.is_empty();
+        let weights = if pickled { bins } else { weights };
         if weights.is_empty() {
             return self.only_gguf();
         }
         for needed in ["config.json", "tokenizer.json"] {
             if !named(needed) {
                 return Err(unsuitable(format!(
-                    "it has safetensors but no {needed}, so Billion cannot run it; look for a repository of its GGUF files"
+                    "it has weights but no {needed}, so Billion cannot run it; look for a repository of its GGUF files"
                 )));
             }
         }
         let beside = at_root.iter().copied().filter(|file| {
             FOLDER_FILES.contains(&file.path.as_str()) && (file.path != INDEX || !named(WHOLE))
+                || (pickled && file.path == BIN_INDEX && !named("pytorch_model.bin"))
                 || (OLDER_TOKENIZERS.contains(&file.path.as_str()) && !named("tokenizer.json"))
         });
         // The small ones first: a refusal or a mistake shows at once.

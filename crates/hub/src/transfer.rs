@@ -24,17 +24,14 @@ use crate::Error;
 use crate::cache::{BlobLock, RepoCache};
 use crate::client::Hub;
 use crate::http::{self, Subject};
-use crate::import::{free_disk_bytes, sync_folder};
-use crate::repo::{RemoteFile, RepoKind, RepoRevision, Slashes, is_safe_path, percent_encode};
+use crate::import::sync_folder;
+use crate::repo::{
+    RemoteFile, RepoId, RepoRevision, Slashes, is_safe_path, percent_encode,
+};
+use crate::selection::may_fetch;
 
 /// How often to look whether another program has finished the same file.
 const LOCK_LOOK: Duration = Duration::from_millis(200);
-
-/// Endings of files that are read and never run.
-const ENDINGS: [&str; 4] = ["safetensors", "gguf", "json", "jinja"];
-
-/// Files of tokenizers with other endings.
-const TOKENIZER_FILES: [&str; 4] = ["tokenizer.model", "merges.txt", "vocab.txt", "spiece.model"];
 
 /// What was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +44,6 @@ pub struct Fetched {
     pub files: Vec<PathBuf>,
 }
 
-/// Whether files like this one are fetched at all.
-fn may_fetch(kind: RepoKind, path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    ENDINGS.contains(&ending)
-        || TOKENIZER_FILES.contains(&name)
-        || (kind == RepoKind::Dataset && ending == "parquet")
-}
-
 impl Hub {
     /// Fetches `files` of `revision` into the cache, and gives where they are. Files that are there already are not
     /// fetched again. `control` pauses, stops or cancels from another thread.
@@ -66,19 +54,30 @@ impl Hub {
         control: &Control,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Fetched, Error> {
+        let result = self.fetch_files(revision, files, control, on_event);
+        if matches!(result, Err(Error::Cancelled)) {
+            self.discard_files(&revision.repo, files)?;
+        }
+        result
+    }
+
+    /// The same, but leaves what came to the caller after a cancel.
+    pub(crate) fn fetch_files(
+        &self,
+        revision: &RepoRevision,
+        files: &[RemoteFile],
+        control: &Control,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Fetched, Error> {
         for file in files {
-            if !is_safe_path(&file.path) || !may_fetch(revision.repo.kind, &file.path) {
+            if !is_safe_path(&file.path) || !may_fetch(revision, &file.path) {
                 return Err(Error::Kind {
                     file: file.path.clone(),
                 });
             }
         }
         let cache = RepoCache::new(&self.settings.cache, &revision.repo);
-        let result = self.fetch_all(&cache, revision, files, control, on_event);
-        if matches!(result, Err(Error::Cancelled)) {
-            self.discard(revision, files)?;
-        }
-        result
+        self.fetch_all(&cache, revision, files, control, on_event)
     }
 
     /// Bytes of these files that are here already, whole files and parts.
@@ -91,8 +90,8 @@ impl Hub {
     }
 
     /// Removes what a download of these files that did not end has left, but nothing that any revision uses.
-    pub fn discard(&self, revision: &RepoRevision, files: &[RemoteFile]) -> Result<(), Error> {
-        let cache = RepoCache::new(&self.settings.cache, &revision.repo);
+    pub(crate) fn discard_files(&self, repo: &RepoId, files: &[RemoteFile]) -> Result<(), Error> {
+        let cache = RepoCache::new(&self.settings.cache, repo);
         let used = cache.used_blobs();
         for file in files {
             // Another program that fetches the same file goes on.
@@ -137,6 +136,7 @@ impl Hub {
             last: None,
             meter: Meter::default(),
             file: String::new(),
+            file_bytes: 0,
             file_number: 0,
             files: files.len(),
             total_bytes: files.iter().map(|file| file.bytes).sum(),
@@ -172,13 +172,7 @@ impl Hub {
             .iter()
             .map(|file| file.bytes - kept_bytes(cache, revision, file).min(file.bytes))
             .sum();
-        // The cache may be about to be made.
-        let folder = self
-            .settings
-            .cache
-            .ancestors()
-            .find(|folder| folder.is_dir());
-        if let Some(free_bytes) = folder.and_then(free_disk_bytes)
+        if let Some(free_bytes) = self.free_cache_bytes()
             && need_bytes > free_bytes
         {
             return Err(Error::DiskFull {
@@ -327,6 +321,7 @@ struct Report<'a> {
     last: Option<Instant>,
     meter: Meter,
     file: String,
+    file_bytes: u64,
     file_number: usize,
     files: usize,
     total_bytes: u64,
@@ -341,6 +336,7 @@ impl Report<'_> {
         self.meter.clear();
         self.verifying = false;
         self.file.clone_from(&file.path);
+        self.file_bytes = file.bytes;
         self.file_number = number;
     }
 
@@ -348,8 +344,8 @@ impl Report<'_> {
         (self.on_event)(Event::Verified {
             file: file.path.clone(),
         });
+        self.progress(file.bytes);
         self.before_bytes += file.bytes;
-        self.progress(0);
     }
 
     fn tick(&mut self, tick: Tick, file: &RemoteFile) {
@@ -377,6 +373,8 @@ impl Report<'_> {
             file: self.file.clone(),
             file_number: self.file_number,
             files: self.files,
+            file_done_bytes: of_file.min(self.file_bytes),
+            file_bytes: self.file_bytes,
             done_bytes,
             total_bytes: self.total_bytes,
             bytes_per_s: self.meter.bytes_per_s(),

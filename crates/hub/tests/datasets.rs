@@ -2,9 +2,9 @@
 
 use billion_hub::datasets::{MMLU_COMMIT, mmlu, mmlu_on_this_machine};
 use billion_hub::{Control, Error, Hub, HubSettings, Limits};
-use server::{HubServer, noise};
+use loopback::{HubServer, noise};
 
-mod server;
+mod loopback;
 
 #[test]
 fn mmlu_is_fetched_once_and_then_found_without_a_network() {

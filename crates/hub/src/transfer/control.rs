@@ -77,6 +77,10 @@ pub struct Progress {
     pub file_number: usize,
     /// How many there are.
     pub files: usize,
+    /// Bytes of this file that are here.
+    pub file_done_bytes: u64,
+    /// Its size.
+    pub file_bytes: u64,
     /// Bytes that are here, of all files, with what was here before.
     pub done_bytes: u64,
     /// Bytes of all files.
