@@ -14,6 +14,17 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system refused to write a file.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Whoever asked for it does not want it any more.
+    #[error("cancelled")]
+    Cancelled,
     /// A file is damaged, incomplete or of a kind that Billion does not read.
     #[error("{}: {problem}", path.display())]
     File {

@@ -5,6 +5,7 @@
 
 pub mod candle;
 pub mod chat_template;
+pub mod checkpoint;
 pub mod cpu;
 pub mod decoder;
 mod error;
@@ -16,4 +17,5 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use billion_kernels::Isa;
+pub use checkpoint::convert_checkpoint;
 pub use error::Error;

@@ -168,17 +168,7 @@ impl Weights {
     /// Gives the map's pages back to the system: they stop counting as this process's memory, and a later read fetches
     /// them again. For when the weights were packed and the originals have served.
     pub fn release(&self) {
-        #[cfg(unix)]
-        for map in &self.maps {
-            #[expect(
-                unsafe_code,
-                reason = "without it every loaded model counts twice, packed and mapped"
-            )]
-            // SAFETY: the map is read-only and backed by a file, so dropped pages come back with the same bytes.
-            let outcome = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-            // A system that refuses keeps the pages, which costs memory and nothing else.
-            drop(outcome);
-        }
+        self.maps.iter().for_each(release_map);
     }
 
     /// Which kind of file it is.
@@ -319,7 +309,25 @@ fn list(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn map_file(path: &Path) -> Result<Mmap, Error> {
+/// Gives a map's pages back to the system; a later read fetches them again.
+pub(crate) fn release_map(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        #[expect(
+            unsafe_code,
+            reason = "without it every loaded model counts twice, packed and mapped"
+        )]
+        // SAFETY: the map is read-only and backed by a file, so dropped pages come back with the same bytes.
+        let outcome = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        // A system that refuses keeps the pages, which costs memory and nothing else.
+        drop(outcome);
+    }
+    #[cfg(not(unix))]
+    let _ = map;
+}
+
+/// A file's bytes, read when they are looked at.
+pub(crate) fn map_file(path: &Path) -> Result<Mmap, Error> {
     let file = File::open(path).map_err(|source| read_error(path, source))?;
     let about = file.metadata().map_err(|source| read_error(path, source))?;
     if !about.is_file() {
@@ -341,14 +349,14 @@ fn map_file(path: &Path) -> Result<Mmap, Error> {
     map.map_err(|source| read_error(path, source))
 }
 
-fn read_error(path: &Path, source: std::io::Error) -> Error {
+pub(crate) fn read_error(path: &Path, source: std::io::Error) -> Error {
     Error::Read {
         path: path.to_owned(),
         source,
     }
 }
 
-fn file_error(path: &Path, problem: String) -> Error {
+pub(crate) fn file_error(path: &Path, problem: String) -> Error {
     Error::File {
         path: path.to_owned(),
         problem,
