@@ -28,4 +28,4 @@ pub use isa::Isa;
 pub use matmul::matmul;
 pub use matrix::Matrix;
 pub use pool::Pool;
-pub use scalar::{dequantize, quantize};
+pub use scalar::{dequantize, quantize, quantize_on};

@@ -1,7 +1,9 @@
 //! Bytes of a tensor back to f32: the oracle of every packed layout.
 
 use super::blocks::{Block, read_block, scheme, value};
+use super::quantize::HALVES;
 use crate::Format;
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 /// The numbers that `bytes` stand for, as ggml's reference functions compute them.
@@ -23,8 +25,12 @@ pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) {
             }
         }
         Format::F16 => {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                *o = f16::from_le_bytes([b[0], b[1]]).to_f32();
+            let mut halves = [f16::ZERO; HALVES];
+            for (out, bytes) in out.chunks_mut(HALVES).zip(bytes.chunks(2 * HALVES)) {
+                for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *half = f16::from_le_bytes(*bytes);
+                }
+                halves[..out.len()].convert_to_f32_slice(out);
             }
         }
         Format::BF16 => {

@@ -4,7 +4,8 @@ pub(crate) mod blocks;
 mod dequantize;
 mod matmul;
 mod quantize;
+mod search;
 
 pub use dequantize::dequantize;
 pub(crate) use matmul::matmul_rows;
-pub use quantize::quantize;
+pub use quantize::{quantize, quantize_on};

@@ -1,17 +1,41 @@
-//! Reference quantizers, for tests and tools.
+//! Numbers to blocks: the quantizers that make model files.
 //!
-//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give ggml's own bytes (`quantize_row_*_ref`). The K formats use plain minimum and
-//! maximum per group, without ggml's search for a better scale: valid blocks, a little less exact.
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give ggml's own bytes (`quantize_row_*_ref`). Q4_K, Q5_K and Q6_K search for their
+//! scales (`search`). Q2_K and Q3_K, which no file is made of, use plain minimum and maximum per group: valid blocks, a
+//! little less exact.
 
 use super::blocks::{Scheme, scheme};
-use crate::Format;
+use super::search;
+use crate::simd::vectorized;
+use crate::{Format, Isa};
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
+
+/// Half floats converted at once: the instruction is asked for once for them.
+pub(super) const HALVES: usize = 256;
 
 /// Numbers to the bytes of `format`.
 ///
 /// # Panics
 /// If `x` is no whole number of blocks, or `out` is not exactly their bytes.
 pub fn quantize(format: Format, x: &[f32], out: &mut [u8]) {
+    quantize_blocks(format, x, out);
+}
+
+/// As `quantize`, with the loops compiled for `isa`: the same bytes, sooner.
+///
+/// # Panics
+/// If `x` is no whole number of blocks, or `out` is not exactly their bytes.
+pub fn quantize_on(isa: Isa, format: Format, x: &[f32], out: &mut [u8]) {
+    vectorized(
+        isa,
+        #[inline(always)]
+        || quantize_blocks(format, x, out),
+    );
+}
+
+#[inline(always)]
+fn quantize_blocks(format: Format, x: &[f32], out: &mut [u8]) {
     assert_eq!(
         format.row_bytes(x.len()),
         Some(out.len()),
@@ -19,40 +43,64 @@ pub fn quantize(format: Format, x: &[f32], out: &mut [u8]) {
         x.len(),
         out.len()
     );
+    if format == Format::F16 {
+        return put_halves(x, out);
+    }
     let blocks = x
         .chunks_exact(format.block_elems())
         .zip(out.chunks_exact_mut(format.block_bytes()));
     for (x, out) in blocks {
         match format {
             Format::F32 => out.copy_from_slice(&x[0].to_le_bytes()),
-            Format::F16 => out.copy_from_slice(&f16::from_f32(x[0]).to_le_bytes()),
+            Format::F16 => unreachable!("written above"),
             Format::BF16 => out.copy_from_slice(&bf16::from_f32(x[0]).to_le_bytes()),
             Format::Q4_0 => offset_block(x, out, 8, false),
             Format::Q5_0 => offset_block(x, out, 16, true),
             Format::Q4_1 => min_block(x, out, 15, false),
             Format::Q5_1 => min_block(x, out, 31, true),
             Format::Q8_0 => q8_block(x, out),
-            Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K => {
-                k_block(format, x, out);
+            Format::Q4_K | Format::Q5_K | Format::Q6_K => {
+                let x = x.try_into().expect("a K block has 256 numbers");
+                if format == Format::Q6_K {
+                    search::block_symmetric(x, out);
+                } else {
+                    search::block_with_mins(format, x, out);
+                }
             }
+            Format::Q2_K | Format::Q3_K => k_block(format, x, out),
         }
     }
 }
 
-fn inverse(d: f32) -> f32 {
+/// F16, many at once.
+fn put_halves(x: &[f32], out: &mut [u8]) {
+    let mut halves = [f16::ZERO; HALVES];
+    for (x, out) in x.chunks(HALVES).zip(out.chunks_mut(2 * HALVES)) {
+        halves[..x.len()].convert_from_f32_slice(x);
+        for (half, out) in halves.iter().zip(out.as_chunks_mut::<2>().0) {
+            *out = half.to_le_bytes();
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
+#[inline(always)]
 fn put_half(out: &mut [u8], at: usize, value: f32) {
     out[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
 }
 
+#[inline(always)]
 fn put_nibbles(q: &[u8], out: &mut [u8]) {
     for j in 0..16 {
         out[j] = (q[j] & 15) | ((q[j + 16] & 15) << 4);
     }
 }
 
+#[inline(always)]
 fn put_fifth_bits(q: &[u8], out: &mut [u8]) {
     let bits = q
         .iter()
@@ -62,6 +110,7 @@ fn put_fifth_bits(q: &[u8], out: &mut [u8]) {
 }
 
 /// Q4_0 and Q5_0: the number of largest magnitude becomes `-half`.
+#[inline(always)]
 fn offset_block(x: &[f32], out: &mut [u8], half: u8, five: bool) {
     let largest = x
         .iter()
@@ -70,7 +119,7 @@ fn offset_block(x: &[f32], out: &mut [u8], half: u8, five: bool) {
     let id = inverse(d);
     let mut q = [0_u8; 32];
     for (q, v) in q.iter_mut().zip(x) {
-        *q = ((v * id + f32::from(half) + 0.5) as i8).min(2 * half as i8 - 1) as u8;
+        *q = ((v * id + (f32::from(half) + 0.5)) as i8).min(2 * half as i8 - 1) as u8;
     }
     put_half(out, 0, d);
     if five {
@@ -82,6 +131,7 @@ fn offset_block(x: &[f32], out: &mut [u8], half: u8, five: bool) {
 }
 
 /// Q4_1 and Q5_1: from the minimum up in `steps` steps.
+#[inline(always)]
 fn min_block(x: &[f32], out: &mut [u8], steps: u8, five: bool) {
     let min = x.iter().copied().fold(f32::MAX, f32::min);
     let max = x.iter().copied().fold(f32::MIN, f32::max);
@@ -101,6 +151,7 @@ fn min_block(x: &[f32], out: &mut [u8], steps: u8, five: bool) {
     }
 }
 
+#[inline(always)]
 fn q8_block(x: &[f32], out: &mut [u8]) {
     let d = x.iter().fold(0.0_f32, |m, v| m.max(v.abs())) / 127.0;
     let id = inverse(d);
@@ -110,11 +161,10 @@ fn q8_block(x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// A block of 256 with integer scales: each group's own scale (and minimum) first, then the block's, then the integers.
+/// A block of Q2_K or Q3_K: each group's own scale (and minimum) first, then the block's, then the integers.
 fn k_block(format: Format, x: &[f32], out: &mut [u8]) {
     let (bits, offset, scheme) = scheme(format).expect("a quantized format has a scheme");
-    let group = if scheme == Scheme::Super32 { 32 } else { 16 };
-    let groups = 256 / group;
+    let (group, groups) = (16, 16);
     let top = f32::from((1_u16 << bits) - 1);
     let (mut scales, mut mins) = ([0.0_f32; 16], [0.0_f32; 16]);
     for (g, x) in x.chunks_exact(group).enumerate() {
@@ -134,19 +184,16 @@ fn k_block(format: Format, x: &[f32], out: &mut [u8]) {
         .fold(0.0_f32, |m, v| if v.abs() > m.abs() { *v } else { m });
     let (limit, low) = match format {
         Format::Q2_K => (15.0, 0.0),
-        Format::Q3_K => (-32.0, -32.0),
-        Format::Q6_K => (-128.0, -128.0),
-        _ => (63.0, 0.0),
+        _ => (-32.0, -32.0),
     };
     let d = f16::from_f32(largest / limit).to_f32();
-    let min_limit = if format == Format::Q2_K { 15.0 } else { 63.0 };
-    let dmin = f16::from_f32(mins.iter().copied().fold(0.0, f32::max) / min_limit).to_f32();
+    let dmin = f16::from_f32(mins.iter().copied().fold(0.0, f32::max) / 15.0).to_f32();
     let (mut is, mut im, mut q) = ([0_i8; 16], [0_u8; 16], [0_u8; 256]);
     for g in 0..groups {
         is[g] = (scales[g] * inverse(d))
             .round()
             .clamp(low, f32::abs(limit) - f32::from(u8::from(low < 0.0))) as i8;
-        im[g] = (mins[g] * inverse(dmin)).round().min(min_limit) as u8;
+        im[g] = (mins[g] * inverse(dmin)).round().min(15.0) as u8;
         let id = inverse(d * f32::from(is[g]));
         let min = dmin * f32::from(im[g]);
         for i in g * group..(g + 1) * group {
@@ -156,8 +203,10 @@ fn k_block(format: Format, x: &[f32], out: &mut [u8]) {
     put_k(format, d, dmin, &is, &im, &q, out);
 }
 
-/// Lays a K block's parts out as ggml does; the inverse of `read_block`.
-fn put_k(
+/// Lays a K block's parts out as ggml does; the inverse of `read_block`, with one scale and minimum for each of Q4_K's
+/// and Q5_K's 8 groups.
+#[inline(always)]
+pub(super) fn put_k(
     format: Format,
     d: f32,
     dmin: f32,
@@ -224,6 +273,7 @@ fn put_k(
     }
 }
 
+#[inline(always)]
 fn put_two_bits(q: &[u8; 256], out: &mut [u8]) {
     for (i, q) in q.iter().enumerate() {
         out[32 * (i / 128) + i % 32] |= (q & 3) << (2 * (i / 32 % 4));
