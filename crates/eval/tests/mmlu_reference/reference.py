@@ -99,9 +99,20 @@ def run(args):
 
 
 def dequantize(args):
+    from safetensors.torch import save_file
+
     model = Model(1)
-    model.model.save_pretrained(args.out)
-    model.tokenizer.save_pretrained(args.out)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    # transformers 5 calls what came from a GGUF file quantized, and will not save it itself.
+    tensors = {name: tensor.contiguous() for name, tensor in model.model.state_dict().items()}
+    if model.model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    config = model.model.config.to_dict()
+    config.pop("quantization_config", None)
+    (out / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    model.tokenizer.save_pretrained(out)
 
 
 def read(path):

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{ScorecardRequest, ScorecardSize};
 use crate::facade::OpenOptions;
-use crate::reports::{MemoryReport, MmluPart, MmluReport, SpeedReport, Spread};
+use crate::reports::{EnergyReport, MemoryReport, MmluPart, MmluReport, SpeedReport, Spread};
 use crate::requests::EngineOptions;
 use crate::store::NewRun;
 use crate::worker::MmluSample;
@@ -152,6 +152,43 @@ impl Bench {
             idle_rss_bytes: Some(650_000_000),
             ctx: 2048,
             notes: Vec::new(),
+        };
+        store.finish_run(id, 0, &report).unwrap();
+    }
+
+    /// Two joules a token; the questions took `mmlu_joules`.
+    fn energy(&self, model: &str, scorecard: u32, mmlu_joules: Option<f64>) {
+        let store = &self.workbench.store;
+        let id = store
+            .begin_run(&Self::new_run("energy", model, Some(scorecard)))
+            .unwrap();
+        let report = EnergyReport {
+            run: Some(id),
+            model: model.to_owned(),
+            source: Some("rapl".to_owned()),
+            covers: Some("the processor".to_owned()),
+            joules_per_token: Some(2.0),
+            spread: Some(Spread {
+                median: 2.0,
+                min: 1.5,
+                max: 2.5,
+                runs: vec![1.5, 2.0, 2.5],
+                outliers: Vec::new(),
+            }),
+            gross_joules_per_token: Some(3.0),
+            idle_watts: Some(5.0),
+            load_watts: Some(15.0),
+            mmlu_joules,
+            correct_per_wh: mmlu_joules.map(|joules| 90.0 / (joules / 3600.0)),
+            tokens: 192,
+            seconds: 10.0,
+            generate: 64,
+            device: "cpu".to_owned(),
+            threads: 2,
+            isa: "avx512".to_owned(),
+            other_cores_busy: Some(0.0),
+            notes: Vec::new(),
+            reason: None,
         };
         store.finish_run(id, 0, &report).unwrap();
     }
@@ -411,4 +448,69 @@ fn colours_go_by_the_order_of_first_use_and_never_change() {
     let after = order(&bench);
     assert_eq!(after[..2], before[..]);
     assert_eq!(after[2], ("c".to_owned(), before[1].1 + 1));
+}
+
+#[test]
+fn right_answers_a_watt_hour_are_told_where_one_session_counted_them() {
+    let bench = Bench::new();
+    let id = bench.scorecard(&["a", "b"]);
+    bench.energy("a", id, Some(7200.0));
+    bench.energy("b", id, None);
+    let card = bench.workbench.scorecard(id).unwrap();
+    let [counted, not] = &card.rows[..] else {
+        panic!("two rows");
+    };
+    let figure = counted.correct_per_wh.as_ref().unwrap();
+    assert_eq!((figure.value, figure.unit.as_str()), (45.0, "1/Wh"));
+    assert!(figure.how.contains("2.000 Wh"), "{}", figure.how);
+    assert!(
+        counted
+            .remarks()
+            .iter()
+            .all(|line| !line.contains("watt-hour"))
+    );
+    assert_eq!(not.energy.as_ref().unwrap().value, 2.0);
+    assert_eq!(not.correct_per_wh, None);
+    assert!(
+        not.remarks()
+            .iter()
+            .any(|line| line.contains("measure again"))
+    );
+    let html = bench.text(Some(id), &[], ExportFormat::Html);
+    assert!(html.contains("Right answers a Wh") && html.contains("45"));
+}
+
+#[test]
+fn a_scorecard_says_what_is_missing_and_how_to_make_it_again() {
+    let bench = Bench::new();
+    let request = ScorecardRequest {
+        models: vec!["a".to_owned()],
+        size: ScorecardSize::Quick,
+        stop_at_half_width: Some(0.025),
+        mmlu: Some("/data/official mmlu".to_owned()),
+    };
+    let store = &bench.workbench.store;
+    let id = store
+        .new_scorecard(&request, &EngineOptions::default(), "Some CPU")
+        .unwrap();
+    bench.speed("a", Some(id));
+    store.note(id, "a", "memory", Some("too little")).unwrap();
+    let card = bench.workbench.scorecard(id).unwrap();
+    let gaps: Vec<(&str, bool)> = card.rows[0]
+        .gaps
+        .iter()
+        .map(|gap| (gap.task.as_str(), gap.pending))
+        .collect();
+    assert_eq!(
+        gaps,
+        [("memory", false), ("mmlu", true), ("humaneval", true)]
+    );
+    assert_eq!(
+        card.rows[0].remarks()[..2],
+        ["memory: too little", "not measured yet: MMLU, HumanEval"]
+    );
+    assert_eq!(
+        card.command,
+        "billion scorecard --models a --quick --stop-at 2.5 --data '/data/official mmlu'"
+    );
 }

@@ -55,6 +55,7 @@ impl Workbench {
             cancel,
             &mut meter,
         )
+        .map(|asked| asked.report)
     }
 
     pub(super) fn mmlu(
@@ -64,7 +65,7 @@ impl Workbench {
         request: &MmluRequest,
         cancel: &Cancel,
         meter: &mut Meter<'_>,
-    ) -> Result<MmluReport, ApiError> {
+    ) -> Result<Asked, ApiError> {
         let data = match &request.data {
             Some(folder) => folder.clone(),
             None => self.starter_mmlu()?,
@@ -98,7 +99,8 @@ impl Workbench {
             None => self.store.begin_run(&run)?,
         };
         let answered = self.store.samples(id)?;
-        meter.inherit(answered.len() as u32);
+        let earlier = answered.len();
+        meter.inherit(earlier as u32);
         meter.count("questions");
         let ask = MmluAsk {
             data,
@@ -175,8 +177,14 @@ impl Workbench {
             let samples = self.store.samples(id)?;
             write_samples(path, samples.iter().map(SampleLine::of))?;
         }
-        Ok(report)
+        Ok(Asked { report, earlier })
     }
+}
+
+/// A finished run, and how many of its answers an earlier session had given.
+pub(super) struct Asked {
+    pub(super) report: MmluReport,
+    pub(super) earlier: usize,
 }
 
 fn mmlu_options(request: &MmluRequest) -> String {

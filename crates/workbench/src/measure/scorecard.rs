@@ -223,13 +223,18 @@ impl Row<'_, '_> {
             let wanted = energy::Wanted::of_device(&self.engine.device);
             energy::Recorder::start(move || energy::open(&wanted))
         });
-        let report = self
+        let asked = self
             .workbench
             .mmlu(bench, self.place, &request, self.cancel, self.meter)?;
         let (Some(recorder), Some(mut measured)) = (recorder, self.energy.take()) else {
             return Ok(());
         };
         let recording = recorder.stop();
+        // These joules are not those of the answers that an earlier session gave.
+        if asked.earlier > 0 {
+            return Ok(());
+        }
+        let report = asked.report;
         let net = measured
             .idle_watts
             .and_then(|watts| recording.net_joules(watts));

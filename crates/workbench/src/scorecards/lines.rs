@@ -54,9 +54,6 @@ impl Workbench {
         if let Some(run) = of("speed") {
             speed_figures(&mut row, run)?;
         }
-        if let Some(run) = of("energy") {
-            energy_figure(&mut row, run)?;
-        }
         let memory = of("memory").map(|run| report_of(run)).transpose()?;
         let mmlu: Option<MmluReport> = of("mmlu").map(|run| report_of(run)).transpose()?;
         let name = row.name.clone();
@@ -99,6 +96,9 @@ impl Workbench {
                     quant: &run.run.quant,
                 },
             ));
+        }
+        if let Some(run) = of("energy") {
+            energy_figure(&mut row, run)?;
         }
         Ok(Line { row, mmlu, memory })
     }
@@ -269,5 +269,11 @@ fn energy_figure(row: &mut ScorecardRow, run: &RunRow) -> Result<(), ApiError> {
     }
     row.notes
         .extend(report.notes.iter().map(|note| format!("energy: {note}")));
+    if row.energy.is_some() && row.mmlu.is_some() && row.correct_per_wh.is_none() {
+        row.notes.push(
+            "energy: right answers per watt-hour are counted only where one session asks every MMLU question and measures the idle machine; measure again to have them"
+                .to_owned(),
+        );
+    }
     Ok(())
 }
