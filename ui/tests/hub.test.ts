@@ -3,7 +3,7 @@ import { fireEvent, screen, waitFor, within } from "@testing-library/svelte";
 import { beforeEach, describe, expect, it } from "vitest";
 import { asApiError } from "../src/ipc";
 import type { FakeIpc } from "../src/ipc/fake";
-import { countsBytes } from "../src/state/jobs.svelte";
+import { doing, fetched } from "../src/state/jobs.svelte";
 import { openWindow, press, type } from "./window";
 
 let ipc: FakeIpc;
@@ -20,7 +20,7 @@ describe("cards of the catalogue", () => {
   it("stand after those on this machine, and say what a person needs to choose", () => {
     expect(cards().slice(0, 5)).toEqual(["starter", "tinyllama-1.1b-chat", "llama-3.2-1b", "pythia-1b", "broken"]);
     const text = card("tinyllama-1.1b").textContent;
-    for (const part of ["about 2.20\u202fGB", "Apache-2.0", "TinyLlama project", "2,048 tokens", "3T tokens: 2,727 a parameter, 136 times Chinchilla's 20", "Drafts for Llama 2 7B", "huggingface.co/TinyLlama/"]) {
+    for (const part of ["about 2.20\u202fGB", "Apache-2.0", "TinyLlama project", "2,048", "3T tokens: 2,727 a parameter, 136 times Chinchilla's 20", "Drafts for Llama 2 7B", "huggingface.co/TinyLlama/"]) {
       expect(text).toContain(part);
     }
     expect(within(card("llama-3.2-1b-instruct")).getByTestId("gated")).toBeTruthy();
@@ -80,7 +80,10 @@ describe("a download", () => {
     await press("download-start-llama-3.2-1b-instruct");
     const note = await screen.findByTestId("download-error");
     expect(note.dataset["code"]).toBe("needs_token");
-    expect(within(note).getByTestId("error-link").dataset["url"]).toBe("https://huggingface.co/settings/tokens");
+    const link = within(note).getByTestId("error-link");
+    expect(link.dataset["url"]).toBe("https://huggingface.co/settings/tokens");
+    within(link).getByText("huggingface.co/settings/tokens").click();
+    expect(ipc.opened).toEqual(["https://huggingface.co/settings/tokens"]);
     await type("gate-token", "nonsense");
     await press("gate-token-save");
     expect((await screen.findByTestId("gate-token-error")).textContent).toContain("does not accept this token");
@@ -239,8 +242,17 @@ describe("errors and jobs", () => {
 
   it("count bytes only of what moves bytes", () => {
     const job = ipc.newJob({ title: "MMLU", total: 14_042 });
-    expect(countsBytes(job)).toBe(false);
-    expect(countsBytes({ ...job, rate: { per_s: 4.76, unit: "questions" } })).toBe(false);
-    expect(countsBytes({ ...job, model: "pythia-1b", total: 2e9 })).toBe(true);
+    expect(fetched(job)).toBeNull();
+    expect(fetched({ ...job, rate: { per_s: 4.76, unit: "questions" } })).toBeNull();
+    expect(fetched({ ...job, model: "pythia-1b", done: 512_000, total: 2_200_000 })).toEqual({ done: 512e6, total: 2.2e9 });
+    expect(fetched({ ...job, model: "pythia-1b:q4_0", pausable: false })).toBeNull();
+  });
+
+  it("say a step only where it tells more than the figures", () => {
+    const job = ipc.newJob({ title: "Download", total: 1 });
+    expect(doing({ ...job, step: "512 MB of 2.2 GB" })).toBe("");
+    expect(doing({ ...job, step: "512\u202fMB of 2.2\u202fGB" })).toBe("");
+    expect(doing({ ...job, step: "checks model.safetensors" })).toBe("checks model.safetensors");
+    expect(doing({ ...job, step: "MMLU of 2 models" })).toBe("MMLU of 2 models");
   });
 });

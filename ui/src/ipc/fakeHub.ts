@@ -3,7 +3,7 @@
 import { CHECKPOINTS, fakeAdvice, fakeFit, fakeLapse, fakeQuants, fakeRunsHere, FOUND, known } from "./fakeCatalogue";
 import { failed, FakeJobs } from "./fakeJobs";
 import type {
-  Advice, ApiError, ConvertRequest, DownloadPlan, Fit, FoundModel, HubAccount, Job, ModelEntry, QuantChoice, RunsHere, TimeLapse,
+  Advice, ApiError, ConvertRequest, DiskUsage, DownloadPlan, Fit, FoundModel, HubAccount, Job, ModelEntry, QuantChoice, RunsHere, TimeLapse,
   TimeLapseHead, TimeLapseRequest,
 } from "./index";
 
@@ -27,6 +27,8 @@ export class FakeHub extends FakeJobs {
   lapses: Lapse[] = [];
   /** Every quantization asked for, in order. */
   converted: ConvertRequest[] = [];
+  /** Pages opened in the browser. */
+  opened: string[] = [];
   readonly #fetches = new Map<number, string>();
 
   async modelFit(id: string, context: number | null): Promise<Fit> {
@@ -37,8 +39,24 @@ export class FakeHub extends FakeJobs {
     return fakeRunsHere();
   }
 
+  async diskUsage(): Promise<DiskUsage> {
+    const of = (source: ModelEntry["source"]): number => this.models.filter((model) => model.source === source).reduce((sum, model) => sum + (model.bytes ?? 0), 0);
+    return {
+      own_bytes: of("imported") + of("quantized") + 4_200_000,
+      hub_bytes: of("hub_cache"),
+      hub_folder: "/home/me/.cache/huggingface/hub",
+      free_bytes: this.freeDiskBytes,
+      words: `Billion takes ${((of("imported") + of("quantized")) / 1e9).toFixed(1)} GB, models of the hub ${(of("hub_cache") / 1e9).toFixed(1)} GB in /home/me/.cache/huggingface/hub; 64.0 GB are free`,
+    };
+  }
+
   async advice(): Promise<Advice[]> {
     return fakeAdvice().map((advice) => ({ ...advice, installed: this.models.some((model) => model.id === advice.model && model.installed) }));
+  }
+
+  async openPage(url: string): Promise<void> {
+    if (!url.startsWith("https://huggingface.co/")) throw failed(`${url} is no page of the hub`);
+    this.opened.push(url);
   }
 
   // ------------------------------------------------------------ downloads
@@ -60,7 +78,7 @@ export class FakeHub extends FakeJobs {
 
   async startDownload(reference: string): Promise<Job> {
     const name = this.models.find((model) => model.id === reference)?.name ?? reference;
-    const job = this.newJob({ title: `Download of ${name}`, total: this.#bytes(reference), model: reference, state: "running" });
+    const job = this.newJob({ title: `Download of ${name}`, total: Math.round(this.#bytes(reference) / 1000), model: reference, state: "running" });
     this.#fetches.set(job.id, reference);
     void this.#fetch(job.id);
     return job;
@@ -87,16 +105,16 @@ export class FakeHub extends FakeJobs {
     for (let done = Math.round((this.jobOf(id).done / total) * BEATS); done <= BEATS; done += 1) {
       if (!this.isRunning(id)) return;
       this.changeJob(id, {
-        step: "model.safetensors",
+        step: done === BEATS ? "checks model.safetensors" : `${Math.round((total * done) / BEATS / 1000)} MB of ${Math.round(total / 1000)} MB`,
         done: Math.round((total * done) / BEATS),
         rate: { per_s: 31.2e6, unit: "bytes" },
-        eta_s: ((1 - done / BEATS) * total) / 31.2e6,
+        eta_s: ((1 - done / BEATS) * total * 1000) / 31.2e6,
       });
       do await this.beat();
       while (done >= this.holdAt * BEATS && this.holdAt < 1 && this.isRunning(id));
     }
     if (!this.isRunning(id)) return;
-    this.#install(reference, total);
+    this.#install(reference, total * 1000);
     this.changeJob(id, { state: "done", step: "", rate: null, eta_s: null });
   }
 

@@ -208,3 +208,17 @@ export interface TimeLapsePoint {
   /** Why it is missing, if it is. */
   problem: string | null;
 }
+
+/** What models take on the disk. */
+export interface DiskUsage {
+  /** Everything in Billion's own folder. */
+  own_bytes: number;
+  /** Models in the hub's cache, whoever put them there. */
+  hub_bytes: number;
+  /** The hub's cache, which Python tools share. */
+  hub_folder: string;
+  /** Free on its disk; none where the system does not say. */
+  free_bytes: number | null;
+  /** All of it in a line. */
+  words: string;
+}

@@ -31,6 +31,7 @@ import type {
 import type {
   Advice,
   ConvertRequest,
+  DiskUsage,
   DownloadPlan,
   FoundModel,
   HubAccount,
@@ -45,6 +46,7 @@ export type * from "./bindings";
 export type {
   Advice,
   ConvertRequest,
+  DiskUsage,
   DownloadPlan,
   FileChoice,
   FoundModel,
@@ -73,6 +75,7 @@ export interface Ipc {
   /** Will it run here with this many tokens of context (none: the usual)? */
   modelFit(id: string, context: number | null): Promise<Fit>;
   whatRunsHere(): Promise<RunsHere>;
+  diskUsage(): Promise<DiskUsage>;
   advice(): Promise<Advice[]>;
 
   /** What these would take, before they start. */
@@ -136,6 +139,9 @@ export interface Ipc {
   storedCharts(): Promise<ChartData[]>;
   /** The place of each model in the order of first use. */
   identities(): Promise<ModelIdentity[]>;
+
+  /** Opens a page of the hub in the person's browser; no other address. */
+  openPage(url: string): Promise<void>;
 
   settings(): Promise<Settings>;
   saveSettings(settings: Settings): Promise<void>;

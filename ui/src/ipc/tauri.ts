@@ -64,6 +64,7 @@ export const tauriIpc: Ipc = {
   removeModel: (id) => done(commands.removeModel(id)),
   modelFit: (id, context) => value(invoke("model_fit", { id, context })),
   whatRunsHere: () => value(invoke("what_runs_here")),
+  diskUsage: () => value(invoke("disk_usage")),
   advice: () => value(invoke("advice")),
 
   planDownloads: (references) => value(invoke("plan_downloads", { references })),
@@ -118,6 +119,7 @@ export const tauriIpc: Ipc = {
   storedCharts: () => value(commands.storedCharts()),
   identities: () => value(commands.identities()),
 
+  openPage: (url) => done(invoke("open_page", { url })),
   settings: () => value(commands.settings()),
   saveSettings: (settings) => done(commands.saveSettings(settings)),
   about: () => value(commands.about()),

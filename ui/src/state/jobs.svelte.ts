@@ -83,7 +83,16 @@ export function isActive(job: Job): boolean {
   return job.state === "queued" || job.state === "running";
 }
 
-/** Whether the units of a job are bytes: of a download, or of weights that are quantized. */
-export function countsBytes(job: Job): boolean {
-  return job.rate?.unit === "bytes" || (job.model !== null && job.total >= 1_000_000);
+/** Units of a download's progress, as the program counts them (crates/workbench/src/downloads.rs). */
+const UNIT_BYTES = 1000;
+
+/** How far a download is, in bytes; none for other jobs and while its size is unknown. */
+export function fetched(job: Job): { done: number; total: number } | null {
+  const fetches = job.model === null ? job.rate?.unit === "bytes" : job.pausable;
+  return fetches && job.total > 0 ? { done: job.done * UNIT_BYTES, total: job.total * UNIT_BYTES } : null;
+}
+
+/** What a job does now, unless that only repeats its figures: "512 MB of 2.2 GB". */
+export function doing(job: Job): string {
+  return /^[\d.,]+\s*\w+ of [\d.,]+\s*\w+$/.test(job.step) ? "" : job.step;
 }
