@@ -39,12 +39,7 @@ fn main() {
 
     let server = loopback::HubServer::start();
     server.put("models/a/b", "model.gguf", bytes.clone());
-    let settings = HubSettings {
-        endpoint: server.endpoint.clone(),
-        cache: dir.path().join("hub"),
-        token: None,
-        offline: false,
-    };
+    let settings = HubSettings::new(&server.endpoint, dir.path().join("hub"));
     let limits = Limits {
         connections,
         ..Limits::default()

@@ -1,13 +1,16 @@
-//! What the hub knows: revisions resolved to commits with their files, and searches.
+//! Asking the hub's API, and revisions resolved to commits with their files.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 
 use crate::Error;
+use crate::account::Tokens;
 use crate::http::{self, Failure, Subject};
 use crate::repo::{
-    ApiFound, ApiRevision, ApiTreeEntry, Found, RepoId, RepoKind, RepoReference, RepoRevision,
-    Slashes, percent_encode,
+    ApiAbout, ApiRevision, ApiTreeEntry, RepoReference, RepoRevision, Slashes, percent_encode,
 };
 use crate::settings::{HubSettings, Limits, chance};
 use crate::transfer::{Control, Wish};
@@ -21,14 +24,15 @@ const PAGES: usize = 50;
 /// Failures in a row before a question is given up: a person is waiting.
 const QUESTION_TRIES: u32 = 4;
 
-/// How many repositories a search lists.
-const FOUND: usize = 20;
+/// A person is not kept waiting longer for an answer than this, whatever the server wishes.
+const QUESTION_WISH: Duration = Duration::from_secs(20);
 
 /// The hub, asked and fetched from with these settings.
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) settings: HubSettings,
     pub(crate) limits: Limits,
+    pub(crate) tokens: Arc<Tokens>,
     agent: Agent,
 }
 
@@ -42,6 +46,7 @@ impl Hub {
     pub fn new(settings: HubSettings, limits: Limits) -> Self {
         Self {
             agent: http::agent(&settings, &limits),
+            tokens: Arc::new(Tokens::new(&settings)),
             settings,
             limits,
         }
@@ -58,6 +63,15 @@ impl Hub {
         reference: &RepoReference,
         control: &Control,
     ) -> Result<RepoRevision, Error> {
+        Ok(self.resolve_about(reference, control)?.0)
+    }
+
+    /// The same, with what the hub says of the model.
+    pub(crate) fn resolve_about(
+        &self,
+        reference: &RepoReference,
+        control: &Control,
+    ) -> Result<(RepoRevision, ApiAbout), Error> {
         let subject = Subject {
             repo: &reference.repo,
             revision: &reference.revision,
@@ -65,19 +79,21 @@ impl Hub {
         };
         let api = format!("{}/{}", self.settings.endpoint, reference.repo.api());
         let revision = percent_encode(&reference.revision, Slashes::Inside);
-        let (answer, _) = self.ask::<ApiRevision>(
+        let (mut answer, _) = self.ask::<ApiRevision>(
             &format!("{api}/revision/{revision}?blobs=true"),
             subject,
             control,
         )?;
+        let about = answer.take_about();
         let tree = if answer.lacks_sizes() {
             Some(self.tree(&api, answer.commit(), subject, control)?)
         } else {
             None
         };
-        answer
+        let revision = answer
             .revision(reference, tree)
-            .map_err(|problem| self.unusable(problem))
+            .map_err(|problem| self.unusable(problem))?;
+        Ok((revision, about))
     }
 
     /// Every entry of a commit's tree, page by page.
@@ -102,57 +118,59 @@ impl Hub {
         Err(self.unusable(format!("{} has too many files", subject.repo)))
     }
 
-    /// Repositories that a word finds, the most downloaded first.
-    pub fn search(
-        &self,
-        word: &str,
-        kind: RepoKind,
-        control: &Control,
-    ) -> Result<Vec<Found>, Error> {
-        let address = format!(
-            "{}/api/{}?search={}&sort=downloads&direction=-1&limit={FOUND}",
-            self.settings.endpoint,
-            kind.plural(),
-            percent_encode(word.trim(), Slashes::Inside)
-        );
-        // An error of a search is about no repository; the hub has none for it but "too many requests".
-        let nothing = RepoId {
-            kind,
-            id: word.trim().to_owned(),
-        };
-        let subject = Subject {
-            repo: &nothing,
-            revision: "",
-            file: None,
-        };
-        let (found, _) = self.ask::<Vec<ApiFound>>(&address, subject, control)?;
-        Ok(found
-            .into_iter()
-            .filter_map(|found| found.found(kind))
-            .collect())
-    }
-
-    /// Asks until there is an answer, a few times; gives the next page's address too.
-    fn ask<T: DeserializeOwned>(
+    /// Asks with the token in force until there is an answer, a few times; gives the next page's address too.
+    pub(crate) fn ask<T: DeserializeOwned>(
         &self,
         address: &str,
         subject: Subject,
         control: &Control,
     ) -> Result<(T, Option<String>), Error> {
+        self.offline(&subject.repo.id)?;
+        self.ask_as(&self.asking(), address, subject, control)
+    }
+
+    /// An error where only the cache may be asked.
+    fn offline(&self, what: &str) -> Result<(), Error> {
         if self.settings.offline {
             return Err(Error::Offline {
-                what: subject.repo.id.clone(),
+                what: what.to_owned(),
             });
         }
+        Ok(())
+    }
+
+    /// The same with these settings.
+    pub(crate) fn ask_as<T: DeserializeOwned>(
+        &self,
+        settings: &HubSettings,
+        address: &str,
+        subject: Subject,
+        control: &Control,
+    ) -> Result<(T, Option<String>), Error> {
+        self.offline(&subject.repo.id)?;
         let mut failures = 0;
         loop {
-            let (problem, wish) = match self.ask_once(address, subject) {
+            let (problem, wish) = match self.ask_once(settings, address, subject) {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing { problem, wait }) => (problem, wait),
             };
             failures += 1;
-            if failures >= QUESTION_TRIES.min(self.limits.tries) {
+            let tries = QUESTION_TRIES.min(self.limits.tries);
+            if let Some(wait) = wish
+                && (wait > QUESTION_WISH || failures >= tries)
+            {
+                return Err(Error::Busy {
+                    host: http::host(address),
+                    problem,
+                    wait,
+                    tokens: settings
+                        .token
+                        .is_none()
+                        .then(|| format!("{}/settings/tokens", settings.endpoint)),
+                });
+            }
+            if failures >= tries {
                 return Err(Error::Network {
                     host: http::host(address),
                     problem,
@@ -160,10 +178,7 @@ impl Hub {
                     kept_bytes: 0,
                 });
             }
-            let wait = wish.map_or_else(
-                || self.limits.wait(failures, chance()),
-                |wish| wish.min(self.limits.longest_wish),
-            );
+            let wait = wish.unwrap_or_else(|| self.limits.wait(failures, chance()));
             match control.wait_while(Wish::Run, wait) {
                 Wish::Cancel => return Err(Error::Cancelled),
                 Wish::Stop => return Err(Error::Stopped { kept_bytes: 0 }),
@@ -174,18 +189,19 @@ impl Hub {
 
     fn ask_once<T: DeserializeOwned>(
         &self,
+        settings: &HubSettings,
         address: &str,
         subject: Subject,
     ) -> Result<(T, Option<String>), Failure> {
-        let mut answer = http::get(&self.agent, &self.settings, address, None)?;
+        let mut answer = http::get(&self.agent, settings, address, None)?;
         if !answer.response.status().is_success() {
-            return Err(http::refusal(&self.settings, subject, answer));
+            return Err(http::refusal(settings, subject, answer));
         }
         let next = http::text(answer.response.headers(), "link")
             .as_deref()
             .and_then(next_page)
             // The token goes along: only to where we asked.
-            .filter(|next| next.starts_with(&format!("{}/", self.settings.endpoint)));
+            .filter(|next| next.starts_with(&format!("{}/", settings.endpoint)));
         let text = answer
             .response
             .body_mut()

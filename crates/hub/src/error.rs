@@ -1,6 +1,7 @@
 //! The one error of this crate: what was asked, what was found, what to do next.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a model could not be found, fetched, added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,41 @@ pub enum Error {
         /// Its path.
         file: String,
     },
+    /// The server asks to be left alone for a while.
+    #[error("{host} is busy: {problem}; try again in {}{}", duration(*wait), match tokens {
+        Some(page) => format!(", or with a token, which may ask for more: {page}"),
+        None => String::new(),
+    })]
+    Busy {
+        /// Name of the server.
+        host: String,
+        /// What it said.
+        problem: String,
+        /// For how long.
+        wait: Duration,
+        /// The page where tokens are made, if none was sent.
+        tokens: Option<String>,
+    },
+    /// What was to be saved is no token.
+    #[error("this is no token: copy it as {tokens} shows it once, hf_ and letters and digits")]
+    NoToken {
+        /// The page where tokens are made.
+        tokens: String,
+    },
+    /// The keychain did not do what it was asked.
+    #[error("the system's keychain cannot be used ({trouble}): unlock it, then try again")]
+    Keychain {
+        /// What it said.
+        trouble: String,
+    },
+    /// Neither keychain nor file for a token.
+    #[error(
+        "there is no place for a token: the system's keychain cannot be used ({trouble}), and no token file is known; set HF_TOKEN"
+    )]
+    NoPlaceForToken {
+        /// Why not the keychain.
+        trouble: String,
+    },
     /// No way to the server, or it went away and did not come back.
     #[error("{host} cannot be reached: {problem} ({} in a row){}; check the connection, or HTTPS_PROXY behind a proxy, then try again", tries_words(*tries), kept(*kept_bytes))]
     Network {
@@ -266,6 +302,16 @@ fn tries_words(tries: u32) -> String {
     }
 }
 
+/// "20 seconds", "5 minutes".
+fn duration(wait: Duration) -> String {
+    let seconds = wait.as_secs_f64().ceil() as u64;
+    match seconds {
+        0 | 1 => "a second".to_owned(),
+        2..=99 => format!("{seconds} seconds"),
+        _ => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
 fn kept(bytes: u64) -> String {
     if bytes == 0 {
         return String::new();
@@ -310,7 +356,9 @@ impl Error {
                 tokens,
                 ..
             }
-            | Self::BadToken { tokens } => Some(tokens),
+            | Self::BadToken { tokens }
+            | Self::NoToken { tokens } => Some(tokens),
+            Self::Busy { tokens, .. } => tokens.as_deref(),
             Self::Gated { link, .. }
             | Self::NoRepository { link, .. }
             | Self::NoRevision { link, .. } => Some(link),

@@ -198,10 +198,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let hub = Hub::new(
             HubSettings {
-                endpoint: "http://127.0.0.1:9".to_owned(),
-                cache: dir.path().to_owned(),
-                token: None,
                 offline: true,
+                ..HubSettings::new("http://127.0.0.1:9", dir.path().to_owned())
             },
             Limits::default(),
         );

@@ -22,12 +22,15 @@
 //! }
 //! # Ok(()) }
 //! ```
+//! - A person's text is told by `Query::read`: a word for `Hub::search`, or one repository for `Hub::look`, whose choices
+//!   are references to plan.
 //! - `Control::stop` is a pause that outlives the program: `Error::Stopped`, everything that came is kept, and the next
 //!   plan goes on with it (`Hub::unfinished` lists such downloads). `Control::pause` holds the thread instead.
 //! - `Control::cancel` ends it with `Error::Cancelled` and leaves nothing behind. A stopped one is removed by
 //!   `Hub::discard`, which asks nothing of the hub.
 //! - `Hub::models_on_this_machine` lists what the cache holds whole; `Hub::delete` removes one and says how many bytes that
 //!   gave back.
+//! - `Hub::account`, `check_account`, `save_token` and `forget_token` are the token's; no token is ever given out.
 //! - `Error::Gated { gate, .. }` says which case a gated repository is; `Error::link` is the page that mends an error.
 //!
 //! The only crate that opens sockets to fetch. It does not run models, and it stores nothing but files of models and
@@ -37,6 +40,7 @@
     reason = "this is the crate that talks to the network"
 )]
 
+mod account;
 mod cache;
 mod catalogue;
 mod client;
@@ -49,7 +53,9 @@ mod fit;
 mod http;
 mod hub_models;
 mod import;
+mod keychain;
 mod library;
+mod lookup;
 mod memory;
 mod removal;
 mod repo;
@@ -58,6 +64,7 @@ mod settings;
 mod starter;
 mod transfer;
 
+pub use account::{Account, TokenPlace};
 pub use catalogue::{CATALOGUE, Known, checkpoint_step, checkpoints};
 pub use client::Hub;
 pub use downloads::{DownloadPlan, PlannedFile, Unfinished};
@@ -65,7 +72,9 @@ pub use error::{Error, Gate};
 pub use facts::{Facts, Inspection, inspect};
 pub use fit::{Fit, FitLevel, fit};
 pub use hub_models::HubModel;
+pub use keychain::Keychain;
 pub use library::{Installed, Library, Resolved, Source};
+pub use lookup::{Choice, Query, Repository};
 pub use memory::free_bytes;
 pub use repo::{
     BlobHash, DEFAULT_REVISION, Found, RemoteFile, RepoId, RepoKind, RepoReference, RepoRevision,

@@ -337,6 +337,59 @@ pub struct Found {
     pub downloads: u64,
     /// Its owner gives access on request only.
     pub gated: bool,
+    /// "llama", "gpt_neox"; none where the hub does not say.
+    pub architecture: Option<String>,
+    /// Number of parameters.
+    pub params: Option<u64>,
+    /// Licence by its tags.
+    pub license: Option<String>,
+    /// Why Billion cannot run it, as far as the hub's list tells.
+    pub problem: Option<String>,
+}
+
+/// `false`, "auto" or "manual".
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ApiGated(serde_json::Value);
+
+impl ApiGated {
+    pub(crate) fn is_gated(&self) -> bool {
+        self.0.is_string() || self.0 == serde_json::Value::Bool(true)
+    }
+}
+
+/// What single answers and lists say of a repository's model.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ApiAbout {
+    pub downloads: Option<u64>,
+    pub config: Option<ApiConfig>,
+    pub gguf: Option<ApiGguf>,
+    pub safetensors: Option<ApiTotal>,
+}
+
+/// `config.json`, or the hub's short form of it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiConfig {
+    pub model_type: Option<String>,
+    pub quantization_config: Option<ApiQuantization>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiQuantization {
+    pub quant_method: Option<String>,
+}
+
+/// What the hub read in the header of the first GGUF file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiGguf {
+    pub architecture: Option<String>,
+    pub total: Option<u64>,
+}
+
+/// Number of parameters of the safetensors.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiTotal {
+    pub total: Option<u64>,
 }
 
 /// `/api/models/ID/revision/REV?blobs=true`, the fields that are used.
@@ -346,7 +399,9 @@ pub(crate) struct ApiRevision {
     #[serde(default)]
     siblings: Vec<ApiSibling>,
     #[serde(default)]
-    gated: serde_json::Value,
+    gated: ApiGated,
+    #[serde(default, flatten)]
+    about: ApiAbout,
     #[serde(default, rename = "cardData")]
     card: Option<ApiCard>,
 }
@@ -389,27 +444,13 @@ struct ApiLfs {
 /// An entry of `/api/models?search=WORD`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ApiFound {
-    id: String,
+    pub id: String,
     #[serde(default)]
-    downloads: u64,
+    pub gated: ApiGated,
     #[serde(default)]
-    gated: serde_json::Value,
-}
-
-impl ApiFound {
-    /// None if the hub's name for it is no name of a repository.
-    pub(crate) fn found(self, kind: RepoKind) -> Option<Found> {
-        Some(Found {
-            repo: RepoId::new(kind, &self.id).ok()?,
-            downloads: self.downloads,
-            gated: is_gated(&self.gated),
-        })
-    }
-}
-
-/// `false`, "auto" or "manual".
-fn is_gated(value: &serde_json::Value) -> bool {
-    value.is_string() || value == &serde_json::Value::Bool(true)
+    pub tags: Vec<String>,
+    #[serde(default, flatten)]
+    pub about: ApiAbout,
 }
 
 impl ApiRevision {
@@ -418,6 +459,11 @@ impl ApiRevision {
         self.siblings
             .iter()
             .any(|file| file.lfs.is_none() && (file.size.is_none() || file.blob_id.is_none()))
+    }
+
+    /// What it says of the model.
+    pub(crate) fn take_about(&mut self) -> ApiAbout {
+        std::mem::take(&mut self.about)
     }
 
     /// The commit, for reading its tree.
@@ -458,7 +504,7 @@ impl ApiRevision {
             revision: reference.revision.clone(),
             commit: self.sha,
             files,
-            gated: is_gated(&self.gated),
+            gated: self.gated.is_gated(),
             license: license.map(|text| text.chars().take(100).collect()),
         })
     }

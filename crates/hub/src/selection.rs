@@ -106,6 +106,18 @@ impl RepoRevision {
                 )))
             };
         }
+        match self.safetensors()? {
+            Some(files) => Ok(files),
+            None => self.only_gguf(),
+        }
+    }
+
+    /// Its safetensors with what belongs to them, or the pickle of a catalogued checkpoint; none if it has neither.
+    pub(crate) fn safetensors(&self) -> Result<Option<Vec<RemoteFile>>, Error> {
+        let unsuitable = |problem: String| Error::Unsuitable {
+            repo: self.repo.id.clone(),
+            problem,
+        };
         let at_root: Vec<&RemoteFile> = self
             .files
             .iter()
@@ -134,7 +146,7 @@ impl RepoRevision {
         let pickled = weights.is_empty() && !bins.is_empty();
         let weights = if pickled { bins } else { weights };
         if weights.is_empty() {
-            return self.only_gguf();
+            return Ok(None);
         }
         for needed in ["config.json", "tokenizer.json"] {
             if !named(needed) {
@@ -149,7 +161,7 @@ impl RepoRevision {
                 || (OLDER_TOKENIZERS.contains(&file.path.as_str()) && !named("tokenizer.json"))
         });
         // The small ones first: a refusal or a mistake shows at once.
-        Ok(beside.chain(weights).cloned().collect())
+        Ok(Some(beside.chain(weights).cloned().collect()))
     }
 
     fn only_gguf(&self) -> Result<Vec<RemoteFile>, Error> {

@@ -14,8 +14,13 @@ pub struct HubSettings {
     pub endpoint: String,
     /// The cache folder (`hub` in `HF_HOME`).
     pub cache: PathBuf,
-    /// Sent to the endpoint alone, never to where it redirects.
+    /// The environment's (`HF_TOKEN`), which wins over a saved one. A token is sent to the endpoint alone, never to where
+    /// it redirects.
     pub token: Option<String>,
+    /// Where Python tools keep a token; read where neither the environment nor the keychain has one.
+    pub token_file: Option<PathBuf>,
+    /// A token may lie in the system's keychain (`BILLION_KEYCHAIN=off` says no).
+    pub keychain: bool,
     /// Answer from the cache alone (`HF_HUB_OFFLINE`).
     pub offline: bool,
 }
@@ -26,12 +31,31 @@ impl std::fmt::Debug for HubSettings {
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
             .field("token", &self.token.as_ref().map(|_| "set"))
+            .field("token_file", &self.token_file)
+            .field("keychain", &self.keychain)
             .field("offline", &self.offline)
             .finish()
     }
 }
 
+/// Whether a text can be a token: anything else would end the header it is sent in.
+pub(crate) fn is_token(text: &str) -> bool {
+    (1..=1000).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 impl HubSettings {
+    /// A hub that is asked without a token.
+    pub fn new(endpoint: &str, cache: PathBuf) -> Self {
+        Self {
+            endpoint: endpoint.trim().trim_end_matches('/').to_owned(),
+            cache,
+            token: None,
+            token_file: None,
+            keychain: false,
+            offline: false,
+        }
+    }
+
     /// The settings of this process.
     pub fn of_process() -> Self {
         Self::from_variables(
@@ -41,7 +65,7 @@ impl HubSettings {
     }
 
     /// `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`, and the older names that
-    /// huggingface_hub 2.4 still reads (its `constants.py` and `utils/_auth.py`).
+    /// huggingface_hub 2.4 still reads (its `constants.py` and `utils/_auth.py`); and `BILLION_KEYCHAIN`.
     fn from_variables(variable: impl Fn(&str) -> Option<String>, user: &Path) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let place = |value: String| match value.strip_prefix("~/") {
@@ -58,23 +82,21 @@ impl HubSettings {
         );
         let token = set("HF_TOKEN")
             .or_else(|| set("HUGGING_FACE_HUB_TOKEN"))
-            .or_else(|| match set("HF_TOKEN_PATH").map(place) {
-                Some(file) => std::fs::read_to_string(file).ok(),
-                None => hf_hub::Cache::new(hf_folder.join("hub")).token(),
-            })
             .map(|token| token.trim().to_owned())
-            // A line break would end the header.
-            .filter(|token| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()));
+            .filter(|token| is_token(token));
+        let cache = set("HF_HUB_CACHE")
+            .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
+            .map_or_else(|| hf_folder.join("hub"), place);
+        let token_file = set("HF_TOKEN_PATH").map_or_else(
+            || hf_hub::Cache::new(hf_folder.join("hub")).token_path(),
+            place,
+        );
         Self {
-            endpoint: set("HF_ENDPOINT")
-                .unwrap_or_else(|| ENDPOINT.to_owned())
-                .trim()
-                .trim_end_matches('/')
-                .to_owned(),
-            cache: set("HF_HUB_CACHE")
-                .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
-                .map_or_else(|| hf_folder.join("hub"), place),
             token,
+            token_file: Some(token_file),
+            keychain: !set("BILLION_KEYCHAIN").is_some_and(|value| {
+                matches!(value.to_ascii_uppercase().as_str(), "0" | "OFF" | "NO")
+            }),
             offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
                 .iter()
                 .filter_map(|name| set(name))
@@ -84,6 +106,10 @@ impl HubSettings {
                         "1" | "ON" | "YES" | "TRUE"
                     )
                 }),
+            ..Self::new(
+                &set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()),
+                cache,
+            )
         }
     }
 }
@@ -178,11 +204,8 @@ mod tests {
         assert_eq!(plain.endpoint, "https://huggingface.co");
         assert_eq!(plain.cache, user.join(".cache/huggingface/hub"));
         assert_eq!((plain.token, plain.offline), (None, false));
-
-        let folder = user.join(".cache/huggingface");
-        std::fs::create_dir_all(&folder).expect("made");
-        std::fs::write(folder.join("token"), "hf_file\n").expect("written");
-        assert_eq!(settings(&[], user).token.as_deref(), Some("hf_file"));
+        let file = user.join(".cache/huggingface/token");
+        assert_eq!((plain.token_file, plain.keychain), (Some(file), true));
 
         let moved = settings(
             &[
@@ -190,15 +213,17 @@ mod tests {
                 ("HF_HOME", "~/elsewhere"),
                 ("HF_TOKEN", " hf_variable "),
                 ("HF_HUB_OFFLINE", "yes"),
+                ("BILLION_KEYCHAIN", "off"),
             ],
             user,
         );
         assert_eq!(moved.endpoint, "http://localhost:8000");
         assert_eq!(moved.cache, user.join("elsewhere/hub"));
         assert_eq!(moved.token.as_deref(), Some("hf_variable"));
-        assert!(moved.offline);
+        assert!(moved.offline && !moved.keychain);
+        assert_eq!(moved.token_file, Some(user.join("elsewhere/token")));
+        assert!(!format!("{moved:?}").contains("hf_variable"));
 
-        std::fs::write(user.join("secret"), "hf_path").expect("written");
         let apart = settings(
             &[
                 ("HF_HOME", "/nowhere"),
@@ -208,8 +233,7 @@ mod tests {
             user,
         );
         assert_eq!(apart.cache, Path::new("/cache"));
-        assert_eq!(apart.token.as_deref(), Some("hf_path"));
-        assert!(!format!("{apart:?}").contains("hf_path"));
+        assert_eq!(apart.token_file, Some(user.join("secret")));
         assert_eq!(settings(&[("HF_TOKEN", "two\nlines")], user).token, None);
     }
 

@@ -25,10 +25,9 @@ use crate::cache::{BlobLock, RepoCache};
 use crate::client::Hub;
 use crate::http::{self, Subject};
 use crate::import::sync_folder;
-use crate::repo::{
-    RemoteFile, RepoId, RepoRevision, Slashes, is_safe_path, percent_encode,
-};
+use crate::repo::{RemoteFile, RepoId, RepoRevision, Slashes, is_safe_path, percent_encode};
 use crate::selection::may_fetch;
+use crate::settings::HubSettings;
 
 /// How often to look whether another program has finished the same file.
 const LOCK_LOOK: Duration = Duration::from_millis(200);
@@ -121,7 +120,9 @@ impl Hub {
             .iter()
             .filter(|file| !cache.has(&revision.commit, file))
             .collect();
-        if !missing.is_empty() {
+        let settings = if missing.is_empty() {
+            self.settings.clone()
+        } else {
             if self.settings.offline {
                 return Err(Error::Offline {
                     what: format!("{} of {}", missing[0].path, revision.repo),
@@ -129,7 +130,8 @@ impl Hub {
             }
             self.check_room(cache, revision, &missing)?;
             cache.prepare()?;
-        }
+            self.asking()
+        };
         let mut report = Report {
             on_event,
             every: self.limits.report,
@@ -144,10 +146,13 @@ impl Hub {
             waiting: None,
             verifying: false,
         };
-        let mut agent = http::agent(&self.settings, &self.limits);
+        let mut fetcher = Fetcher {
+            agent: http::agent(&settings, &self.limits),
+            settings,
+        };
         for (index, file) in files.iter().enumerate() {
             report.begin(file, index + 1);
-            self.fetch_one(cache, revision, file, control, &mut agent, &mut report)?;
+            self.fetch_one(cache, revision, file, control, &mut fetcher, &mut report)?;
             report.end(file);
         }
         let files = files
@@ -192,7 +197,7 @@ impl Hub {
         revision: &RepoRevision,
         file: &RemoteFile,
         control: &Control,
-        agent: &mut Agent,
+        fetcher: &mut Fetcher,
         report: &mut Report,
     ) -> Result<(), Error> {
         let kept = || kept_bytes(cache, revision, file);
@@ -217,13 +222,14 @@ impl Hub {
         remove_outdated(cache, file)?;
         let address = format!(
             "{}/{}/resolve/{}/{}",
-            self.settings.endpoint,
+            fetcher.settings.endpoint,
             revision.repo.page(),
             revision.commit,
             percent_encode(&file.path, Slashes::Separate)
         );
+        let Fetcher { settings, agent } = fetcher;
         let task = Task {
-            settings: &self.settings,
+            settings,
             limits: &self.limits,
             subject: Subject {
                 repo: &revision.repo,
@@ -246,7 +252,7 @@ impl Hub {
             let hash = match ended {
                 Ok(Ended::Whole { hash }) => hash,
                 Ok(Ended::Wished) => {
-                    *agent = http::agent(&self.settings, &self.limits);
+                    *agent = http::agent(settings, &self.limits);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -270,6 +276,12 @@ impl Hub {
             }
         }
     }
+}
+
+/// What files are fetched with: the settings with the token in force, and connections that are used again.
+struct Fetcher {
+    settings: HubSettings,
+    agent: Agent,
 }
 
 /// Waits out a pause; an error if the person wants the download to end.

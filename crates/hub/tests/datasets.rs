@@ -30,12 +30,7 @@ fn mmlu_is_fetched_once_and_then_found_without_a_network() {
         server.put("datasets/cais/mmlu", other, noise(10, 1));
     }
     let dir = tempfile::tempdir().expect("a folder");
-    let settings = HubSettings {
-        endpoint: server.endpoint.clone(),
-        cache: dir.path().join("hub"),
-        token: None,
-        offline: false,
-    };
+    let settings = HubSettings::new(&server.endpoint, dir.path().join("hub"));
     let hub = Hub::new(settings.clone(), Limits::default());
     assert_eq!(mmlu_on_this_machine(&hub), None);
     let fetched = mmlu(&hub, &Control::new(), &mut |_| {}).expect("fetched");

@@ -1,7 +1,7 @@
-//! Models from a hub on loopback: searched, planned, downloaded, gone on with, discarded, deleted, converted.
+//! Models from a hub on loopback: planned, downloaded, gone on with, discarded, deleted, converted.
 
 use bench::{Bench, MB, files_below, line};
-use billion_hub::{Control, DownloadPlan, Error, Event, Hub, HubModel, RepoKind, RepoReference};
+use billion_hub::{Control, DownloadPlan, Error, Event, Hub, HubModel, RepoReference};
 use loopback::{Access, noise};
 
 mod bench;
@@ -45,26 +45,6 @@ fn break_off(hub: &Hub, text: &str, bytes: u64, act: fn(&Control)) -> Error {
         }
     })
     .expect_err("broken off")
-}
-
-#[test]
-fn a_search_lists_repositories() {
-    let bench = Bench::new();
-    bench
-        .server
-        .put("models/a/Tiny-One", "config.json", noise(1, 1));
-    bench
-        .server
-        .put("models/b/other", "config.json", noise(1, 1));
-    let found = bench
-        .hub()
-        .search("tiny", RepoKind::Model, &Control::new())
-        .expect("found");
-    assert_eq!(found.len(), 1);
-    assert_eq!(
-        (found[0].repo.id.as_str(), found[0].downloads),
-        ("a/Tiny-One", 7)
-    );
 }
 
 #[test]

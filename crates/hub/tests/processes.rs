@@ -19,13 +19,7 @@ fn child() {
     ) else {
         return;
     };
-    let settings = HubSettings {
-        endpoint,
-        cache: cache.into(),
-        token: None,
-        offline: false,
-    };
-    let hub = Hub::new(settings, impatient());
+    let hub = Hub::new(HubSettings::new(&endpoint, cache.into()), impatient());
     let revision = resolve(&hub, "owner/name").expect("resolved");
     fetch(&hub, &revision, &Control::new()).expect("fetched");
 }

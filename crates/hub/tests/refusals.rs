@@ -292,3 +292,28 @@ fn a_disk_that_is_too_small_is_noticed_before_the_start() {
     assert!(bench.server.seen().is_empty());
     assert!(!bench.cache().exists());
 }
+
+#[test]
+fn questions_wait_as_long_as_they_are_told_but_not_for_minutes() {
+    let (bench, _) = Bench::with_model(1000);
+    let started = Instant::now();
+    bench
+        .server
+        .fault(|fault| fault.too_many_questions = Some((1, 1)));
+    bench.resolve();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    bench
+        .server
+        .fault(|fault| fault.too_many_questions = Some((300, 1)));
+    let error = resolve(&bench.hub(), "owner/name").expect_err("busy");
+    assert!(
+        matches!(&error, Error::Busy { wait, .. } if *wait == Duration::from_mins(5)),
+        "{error:?}"
+    );
+    let words = line(&error);
+    assert!(
+        words.contains("try again in 5 minutes") && words.contains("/settings/tokens"),
+        "{words}"
+    );
+    assert!(error.link().is_some());
+}

@@ -42,12 +42,7 @@ impl Bench {
     }
 
     pub fn settings(&self) -> HubSettings {
-        HubSettings {
-            endpoint: self.server.endpoint.clone(),
-            cache: self.cache(),
-            token: None,
-            offline: false,
-        }
+        HubSettings::new(&self.server.endpoint, self.cache())
     }
 
     pub fn hub(&self) -> Hub {

@@ -47,6 +47,17 @@ const FAMILIES: &[Family] = &[
     mistral::FAMILY,
 ];
 
+/// Names of the architectures that run here, as files of this kind spell them: for telling it before a download.
+pub fn architectures(container: Container) -> Vec<&'static str> {
+    FAMILIES
+        .iter()
+        .filter_map(|family| match container {
+            Container::Gguf => Some(family.gguf?.0),
+            Container::Safetensors => Some(family.hugging_face.0),
+        })
+        .collect()
+}
+
 /// Reads what the weights are: from GGUF metadata, or from `config.json` beside safetensors.
 pub fn describe(weights: &Weights) -> Result<Description, Error> {
     let (config, families): (_, Vec<_>) = match weights.container() {
