@@ -12,6 +12,7 @@ mod error;
 pub mod generate;
 pub mod load;
 pub mod models;
+pub mod quantize;
 pub mod spec;
 pub mod tokenizer;
 pub mod weights;

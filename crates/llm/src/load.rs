@@ -220,7 +220,7 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
 
 /// Cores that this process may use, hyperthreads not counted: two on one core share the units that the kernels keep
 /// busy.
-fn default_threads() -> usize {
+pub(crate) fn default_threads() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
     match physical_cores() {
         Some(cores) => cores.clamp(1, allowed),
@@ -241,7 +241,7 @@ fn physical_cores() -> Option<usize> {
 }
 
 /// Source of the chat template, where the model has one. As transformers looks for it: a file of its own first.
-fn chat_template_source(weights: &Weights) -> Result<Option<String>, Error> {
+pub(crate) fn chat_template_source(weights: &Weights) -> Result<Option<String>, Error> {
     if weights.container() == Container::Gguf {
         let value = weights.metadata("tokenizer.chat_template");
         return Ok(value.and_then(MetaValue::as_str).map(str::to_owned));
