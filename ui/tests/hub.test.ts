@@ -209,6 +209,7 @@ describe("checkpoints", () => {
     // Steps are counted, not measured.
     expect(screen.getAllByTestId("chart-table")[0]?.textContent).toContain("143,000");
     expect(screen.getAllByTestId("chart-table")[0]?.textContent).not.toContain("8.00");
+    expect(screen.getAllByTestId("chart-table")[0]?.textContent).toContain("step 0: untrained");
   });
 });
 

@@ -42,10 +42,16 @@ struct Processes {
 impl Window {
     /// Starts the app over the data folder and waits until its page is drawn.
     pub async fn open(data: &Path) -> Self {
+        Self::open_with(data, &[]).await
+    }
+
+    /// The same with more in the app's environment.
+    pub async fn open_with(data: &Path, environment: &[(&str, &str)]) -> Self {
         let display = Display::start();
         let (port, native_port) = (free_port(), free_port());
         let log = log("driver");
         let driver = app_environment(Command::new(tauri_driver()), data, &display)
+            .envs(environment.iter().copied())
             .args(["--port", &port.to_string()])
             .args(["--native-port", &native_port.to_string()])
             .stdin(Stdio::null())
@@ -398,6 +404,22 @@ pub fn start_app(data: &Path, display: &Display, says: File) -> Child {
         .expect("the app starts")
 }
 
+/// The command line over the same data as a window.
+pub fn command_line_tool(data: &Path) -> Command {
+    let mut command = Command::new(app().with_file_name("billion"));
+    command
+        .env("BILLION_DATA", data.join("billion"))
+        .env("HF_HOME", data.join("hub"))
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env("BILLION_KEYCHAIN", "off")
+        .env_remove("HF_TOKEN")
+        // Its lease is its own, whatever else this machine measures.
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
 /// Ends a process and waits for it.
 pub fn end(process: &mut Child) {
     drop(process.kill());
@@ -423,6 +445,11 @@ fn app_environment(mut command: Command, data: &Path, display: &Display) -> Comm
         .env("XDG_CACHE_HOME", data.join("cache"))
         .env("XDG_CONFIG_HOME", data.join("config"))
         .env("HF_HOME", data.join("hub"))
+        // No test asks the real hub, or touches the keychain of whoever runs it.
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env("BILLION_KEYCHAIN", "off")
+        .env_remove("HF_TOKEN")
+        .env_remove("XDG_RUNTIME_DIR")
         .env("DISPLAY", &display.name)
         .env("GDK_BACKEND", "x11")
         .env("LIBGL_ALWAYS_SOFTWARE", "1")

@@ -2,6 +2,7 @@
 
 mod harness;
 mod measuring;
+mod sharing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use harness::{AFTER_WORK, Display, SOON, Window, end, start_app};
 use measuring::COMPLETE;
 
 /// The last reply in the first column, as `document.querySelectorAll` finds it.
-const LAST_REPLY: &str = "[...document.querySelectorAll('[data-testid=\"reply-0\"]')].at(-1)";
+pub(crate) const LAST_REPLY: &str =
+    "[...document.querySelectorAll('[data-testid=\"reply-0\"]')].at(-1)";
 
 /// One press on the first start gives a scorecard of the starter model; it is in the store and in Results.
 #[tokio::test]
@@ -327,6 +329,14 @@ pub(crate) async fn look_at_every_view(window: &Window) {
                 }
             }
             window.click("nav-models").await;
+            for page in ["guide", "runs", "lapses"] {
+                window.click(&format!("models-page-{page}")).await;
+                window
+                    .picture(&format!("models-{page}-{theme}-{width}"))
+                    .await;
+                nothing_is_cut_off(window, &format!("models, {page}, at {width} x {height}")).await;
+            }
+            window.click("models-page-models").await;
             window.click("model-info-starter").await;
             window.wait_for("model-sha256", SOON).await;
             window.picture(&format!("model-info-{theme}-{width}")).await;
@@ -371,7 +381,7 @@ async fn words_while_writing(window: &Window) -> u64 {
     length.as_u64().unwrap_or_default()
 }
 
-async fn wait_for_finish(window: &Window, state: &str) {
+pub(crate) async fn wait_for_finish(window: &Window, state: &str) {
     let finished = format!(
         "return ({LAST_REPLY})?.dataset.state === '{state}' \
          && document.querySelector('[data-testid=\"turn-live\"]') === null"
@@ -382,7 +392,7 @@ async fn wait_for_finish(window: &Window, state: &str) {
 }
 
 /// A tiny random model of the engine's own tests.
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("crates/llm/tests/fixtures")
         .join(name)

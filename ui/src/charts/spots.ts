@@ -42,6 +42,8 @@ export function categoriesAreNames(data: ChartData): boolean {
 /** A value of an axis in words: the category, or the figure with its unit. */
 export function onAxis(axis: Axis, value: number): string {
   if (axis.categories.length > 0) return readable(axis.categories[value] ?? String(value));
+  // Step 0 stands at a place of its own on an axis of ratios, which has no zero; the axis names it.
+  if (axis.log && axis.reference?.value === value) return axis.reference.label;
   // Training steps are counted, not measured.
   return axis.unit === "" && Number.isInteger(value) ? count(value) : measured(value, axis.unit);
 }

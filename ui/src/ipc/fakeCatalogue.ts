@@ -209,10 +209,10 @@ export function fakeLapse(id: number, request: TimeLapseRequest, createdAt: numb
   const chart = (title: string, label: string, unit: string, pick: (point: TimeLapsePoint) => number, log: boolean): TimeLapse["charts"][number] => ({
     title,
     form: "line",
-    x: { label: "Training step", unit: "", categories: [], min: null, log: true, reference: null },
+    x: { label: "Training step", unit: "", categories: [], min: null, log: true, reference: { value: 0.5, label: "step 0: untrained" } },
     y: { label, unit, categories: [], min: log ? null : 0, log, reference: unit === "%" ? { value: 25, label: "guessing" } : null },
     value: null,
-    series: [{ model: request.model, name: "Pythia 1B", marks: [], points: points.map((point) => ({ x: point.step, y: pick(point), lo: unit === "%" ? (point.mmlu?.lo ?? 0) * 100 : null, hi: unit === "%" ? (point.mmlu?.hi ?? 0) * 100 : null, value: null })) }],
+    series: [{ model: request.model, name: "Pythia 1B", marks: [], points: points.map((point) => ({ x: Math.max(0.5, point.step), y: pick(point), lo: unit === "%" ? (point.mmlu?.lo ?? 0) * 100 : null, hi: unit === "%" ? (point.mmlu?.hi ?? 0) * 100 : null, value: null })) }],
   });
   return {
     head: { id, model: request.model, steps: steps.length, done: points.length, created_at: createdAt },
