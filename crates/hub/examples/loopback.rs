@@ -44,10 +44,11 @@ fn main() {
         connections,
         ..Limits::default()
     };
+    println!("load average: {}", load().unwrap_or_default());
     for round in 1..=3 {
         let hub = Hub::new(settings.clone(), limits.clone());
         let control = Control::new();
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), processor_s());
         let revision = hub
             .resolve(&RepoReference::parse("a/b").expect("a reference"), &control)
             .expect("resolved");
@@ -55,8 +56,15 @@ fn main() {
             .fetch(&revision, &revision.files, &control, &mut |_| {})
             .expect("fetched");
         println!(
-            "fetch {round}: {megabytes} MB over {connections} connections, hashed, synced, installed: {:6.0} MB/s",
-            rate(start)
+            "fetch {round}: {megabytes} MB over {connections} connections, hashed, synced, installed: {:6.0} MB/s{}",
+            rate(start),
+            match processor.zip(processor_s()) {
+                Some((before, after)) => format!(
+                    " ({:.2} s of processor a GB, with the server)",
+                    (after - before) / megabytes as f64 * 1e3
+                ),
+                None => String::new(),
+            }
         );
         assert_eq!(
             std::fs::metadata(&fetched.files[0]).expect("there").len(),
@@ -64,4 +72,23 @@ fn main() {
         );
         std::fs::remove_dir_all(&settings.cache).expect("removed");
     }
+}
+
+/// Of the last minute, five and fifteen; a busy machine makes every rate here lower.
+fn load() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    Some(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
+}
+
+/// Processor time of this process so far, where Linux tells it (proc_pid_stat(5), fields 14 and 15, in hundredths).
+fn processor_s() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let after_name = text.rsplit_once(')')?.1;
+    let ticks: Vec<u64> = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    (ticks.len() == 2).then(|| (ticks[0] + ticks[1]) as f64 / 100.0)
 }

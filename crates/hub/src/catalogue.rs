@@ -463,6 +463,41 @@ mod tests {
     }
 
     #[test]
+    fn the_contenders_of_the_design_and_their_targets_are_there() {
+        let contenders: Vec<&str> = CATALOGUE
+            .iter()
+            .filter(|known| known.contender)
+            .map(|known| known.repository)
+            .collect();
+        for repository in [
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+            "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
+            "meta-llama/Llama-3.2-1B",
+            "meta-llama/Llama-3.2-1B-Instruct",
+            "stabilityai/stablelm-2-1_6b",
+            "stabilityai/stablelm-2-1_6b-chat",
+            "stabilityai/stablelm-2-zephyr-1_6b",
+            "EleutherAI/pythia-1b",
+        ] {
+            assert!(contenders.contains(&repository), "{repository}");
+        }
+        for (draft, targets) in [
+            ("tinyllama", &["llama-2-7b"][..]),
+            ("llama3.2-1b", &["llama-3.1-8b", "llama-3.2-3b"]),
+            ("stablelm", &["stablelm-2-12b"]),
+            ("pythia", &["pythia-2.8b", "pythia-6.9b"]),
+            ("starter", &["smollm2-360m", "smollm2-1.7b"]),
+        ] {
+            let known = Known::find(draft).expect("known");
+            assert_eq!(known.drafts_for, targets);
+        }
+        for size in ["70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b"] {
+            assert_eq!(checkpoints(&format!("pythia-{size}")).len(), 154, "{size}");
+        }
+    }
+
+    #[test]
     fn pythia_has_154_checkpoints() {
         let steps = checkpoints("pythia");
         assert!(checkpoints("tinyllama").is_empty() && checkpoints("x").is_empty());

@@ -1,6 +1,7 @@
 //! Asking the hub's API, and revisions resolved to commits with their files.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -33,6 +34,8 @@ pub struct Hub {
     pub(crate) settings: HubSettings,
     pub(crate) limits: Limits,
     pub(crate) tokens: Arc<Tokens>,
+    /// What the hub told of downloads, by repository.
+    pub(crate) sizes: Arc<Mutex<BTreeMap<String, u64>>>,
     agent: Agent,
 }
 
@@ -47,6 +50,7 @@ impl Hub {
         Self {
             agent: http::agent(&settings, &limits),
             tokens: Arc::new(Tokens::new(&settings)),
+            sizes: Arc::default(),
             settings,
             limits,
         }

@@ -4,8 +4,9 @@
 //! While a download has not ended, `models--OWNER--NAME/.billion-downloads/KEY.json` says of what files it is, so that it
 //! can be listed and discarded without asking the hub again. Transfer of the files is `transfer`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -95,6 +96,15 @@ impl DownloadPlan {
     }
 }
 
+/// What a known model's download takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownloadSize {
+    /// Of all its files.
+    pub bytes: u64,
+    /// Computed from the number of parameters: neither the hub nor the cache has told yet.
+    pub estimated: bool,
+}
+
 /// A download that was stopped, or whose program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
@@ -147,12 +157,16 @@ impl Hub {
             [only] => Some(only.path.as_str()),
             _ => None,
         };
+        let total_bytes = files.iter().map(|file| file.bytes).sum();
+        if reference.file.is_none() {
+            self.remember_size(&revision, total_bytes);
+        }
         Ok(DownloadPlan {
             id: id(&reference.repo, &reference.revision, alone),
             name: name(reference, alone),
             reference: reference.clone(),
             commit: revision.commit.clone(),
-            total_bytes: files.iter().map(|file| file.bytes).sum(),
+            total_bytes,
             bytes_to_fetch: files.iter().map(|file| file.bytes - file.kept_bytes).sum(),
             files,
             free_bytes: self.free_cache_bytes(),
@@ -164,6 +178,32 @@ impl Hub {
                 files: remote,
             },
         })
+    }
+
+    /// What the download of a known model takes: by the hub where this process has planned or looked at it, by its files
+    /// where it is here, else about.
+    pub fn download_size(&self, known: &Known) -> DownloadSize {
+        let told = self.sizes().get(known.repository).copied();
+        let here = || {
+            let reference = Self::reference(known.id).ok()?;
+            Some(self.model_on_this_machine(&reference)?.bytes)
+        };
+        let exact = told.or_else(here);
+        DownloadSize {
+            bytes: exact.unwrap_or_else(|| known.about_bytes()),
+            estimated: exact.is_none(),
+        }
+    }
+
+    /// Remembers what the hub told of the main revision of a repository.
+    pub(crate) fn remember_size(&self, revision: &RepoRevision, bytes: u64) {
+        if revision.revision == DEFAULT_REVISION {
+            self.sizes().insert(revision.repo.id.clone(), bytes);
+        }
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what was planned, and gives the model. It asks for room first; what is here is not fetched again. After

@@ -24,6 +24,7 @@
 //! ```
 //! - A person's text is told by `Query::read`: a word for `Hub::search`, or one repository for `Hub::look`, whose choices
 //!   are references to plan.
+//! - `Hub::download_size` is what a known model takes, and says whether that is an estimate.
 //! - `Control::stop` is a pause that outlives the program: `Error::Stopped`, everything that came is kept, and the next
 //!   plan goes on with it (`Hub::unfinished` lists such downloads). `Control::pause` holds the thread instead.
 //! - `Control::cancel` ends it with `Error::Cancelled` and leaves nothing behind. A stopped one is removed by
@@ -67,7 +68,7 @@ mod transfer;
 pub use account::{Account, TokenPlace};
 pub use catalogue::{CATALOGUE, Known, checkpoint_step, checkpoints};
 pub use client::Hub;
-pub use downloads::{DownloadPlan, PlannedFile, Unfinished};
+pub use downloads::{DownloadPlan, DownloadSize, PlannedFile, Unfinished};
 pub use error::{Error, Gate};
 pub use facts::{Facts, Inspection, inspect};
 pub use fit::{Fit, FitLevel, fit};

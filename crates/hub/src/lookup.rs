@@ -154,6 +154,9 @@ impl Hub {
             about.config = self.config(&revision, control)?;
         }
         let (choices, problem) = self.choices(&revision, &about);
+        if let Some(whole) = choices.iter().find(|choice| choice.file.is_none()) {
+            self.remember_size(&revision, whole.bytes);
+        }
         Ok(Repository {
             page: self.page(&revision.repo),
             architecture: about.architecture(),

@@ -123,7 +123,7 @@ pub struct Limits {
     pub piece_bytes: u64,
     /// Received bytes are recorded as kept this often.
     pub record_bytes: u64,
-    /// And are made to survive a power cut this often.
+    /// And are made to survive a power cut this often, or every second.
     pub sync_bytes: u64,
     /// For a connection to come about, and for an answer to begin.
     pub answer: Duration,
@@ -147,7 +147,7 @@ impl Default for Limits {
             connections: 4,
             piece_bytes: 16 << 20,
             record_bytes: 1 << 20,
-            sync_bytes: 16 << 20,
+            sync_bytes: 128 << 20,
             answer: Duration::from_secs(20),
             silence: Duration::from_secs(30),
             tries: 8,

@@ -32,6 +32,9 @@ use crate::settings::HubSettings;
 /// How often to look whether another program has finished the same file.
 const LOCK_LOOK: Duration = Duration::from_millis(200);
 
+/// How often to look for files that were taken away.
+const ROUNDS: usize = 3;
+
 /// What was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
@@ -150,10 +153,17 @@ impl Hub {
             agent: http::agent(&settings, &self.limits),
             settings,
         };
-        for (index, file) in files.iter().enumerate() {
-            report.begin(file, index + 1);
-            self.fetch_one(cache, revision, file, control, &mut fetcher, &mut report)?;
-            report.end(file);
+        // Another program that gives up the same download may take away what it left, until all is linked.
+        for _ in 0..ROUNDS {
+            report.before_bytes = 0;
+            for (index, file) in files.iter().enumerate() {
+                report.begin(file, index + 1);
+                self.fetch_one(cache, revision, file, control, &mut fetcher, &mut report)?;
+                report.end(file);
+            }
+            if files.iter().all(|file| cache.has(&revision.commit, file)) {
+                break;
+            }
         }
         let files = files
             .iter()

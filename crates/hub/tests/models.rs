@@ -1,7 +1,9 @@
 //! Models from a hub on loopback: planned, downloaded, gone on with, discarded, deleted, converted.
 
 use bench::{Bench, MB, files_below, line};
-use billion_hub::{Control, DownloadPlan, Error, Event, Hub, HubModel, RepoReference};
+use billion_hub::{
+    Control, DownloadPlan, DownloadSize, Error, Event, Hub, HubModel, Known, RepoReference,
+};
 use loopback::{Access, noise};
 
 mod bench;
@@ -72,7 +74,20 @@ fn a_plan_tells_what_will_come_and_what_is_here_already() {
         .server
         .fault(|fault| fault.bytes_per_s = Some(500_000));
     let hub = bench.hub();
+    let known = Known::find("pythia-70m").expect("known");
+    assert_eq!(
+        hub.download_size(known),
+        DownloadSize {
+            bytes: known.about_bytes(),
+            estimated: true
+        }
+    );
     let first = plan(&hub, "pythia-70m");
+    let exact = DownloadSize {
+        bytes: MB as u64 + 2100,
+        estimated: false,
+    };
+    assert_eq!(hub.download_size(known), exact);
     assert_eq!(
         (first.id.as_str(), first.name.as_str()),
         ("pythia-70m", "Pythia 70M")
@@ -118,6 +133,8 @@ fn a_plan_tells_what_will_come_and_what_is_here_already() {
     );
     assert!(hub.unfinished().is_empty());
     assert!(!bench.files().iter().any(|file| file.contains("billion")));
+    // Without asking again, by its files.
+    assert_eq!(bench.hub().download_size(known), exact);
     let third = plan(&hub, "pythia-70m");
     assert!(third.is_installed() && third.bytes_to_fetch == 0);
     assert_eq!(

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::{Bench, MB, fetch, impatient, read, resolve};
-use billion_hub::{Control, Hub, HubSettings};
+use billion_hub::{Control, Event, Hub, HubSettings};
 use loopback::noise;
 
 mod bench;
@@ -20,8 +20,8 @@ fn child() {
         return;
     };
     let hub = Hub::new(HubSettings::new(&endpoint, cache.into()), impatient());
-    let revision = resolve(&hub, "owner/name").expect("resolved");
-    fetch(&hub, &revision, &Control::new()).expect("fetched");
+    hub.fetch_model("owner/name", &Control::new(), &mut |_| {})
+        .expect("fetched");
 }
 
 fn start_child(bench: &Bench) -> Child {
@@ -63,9 +63,17 @@ fn a_killed_process_loses_at_most_a_few_megabytes() {
     let before = bench.hub().kept_bytes(&revision, &revision.files);
     assert!(before > 4 * MB as u64, "{before}");
     bench.settle();
-    let fetched = bench.fetch().expect("fetched");
-    assert!(read(&fetched.files[0]) == model);
+    // It is known as a download to go on with, or to discard.
+    let unfinished = bench.hub().unfinished();
+    assert_eq!(unfinished.len(), 1);
+    assert_eq!(unfinished[0].kept_bytes, before);
+    let fetched = bench
+        .hub()
+        .fetch_model("owner/name", &Control::new(), &mut |_| {})
+        .expect("fetched");
+    assert!(read(&fetched.path) == model);
     assert!(bench.sent_about(24 * MB as u64 - before));
+    assert!(bench.hub().unfinished().is_empty());
 }
 
 #[test]
@@ -108,4 +116,37 @@ fn two_files_of_different_repositories_come_at_once() {
         assert!(read(&second.files[0]) == other);
         assert!(read(&first.join().expect("no panic").files[0]) == model);
     });
+}
+
+#[test]
+fn a_cancel_of_one_process_does_not_spoil_the_same_download_of_another() {
+    let (bench, _) = Bench::with_model(10);
+    let repo = "models/owner/folder";
+    for (path, bytes) in [
+        ("config.json", 50),
+        ("model.safetensors", 4 * MB),
+        ("tokenizer.json", 60),
+    ] {
+        bench.server.put(repo, path, noise(bytes, 5));
+    }
+    bench
+        .server
+        .fault(|fault| fault.bytes_per_s = Some(1_000_000));
+    let reference = Hub::reference("owner/folder").expect("a reference");
+    let (hub, other) = (bench.hub(), bench.hub());
+    let mut discarded = false;
+    let model = hub
+        .fetch_model("owner/folder", &Control::new(), &mut |event| {
+            // The small files are here by then, whole and linked to by nothing.
+            if matches!(&event, Event::Progress(p) if p.done_bytes > MB as u64) && !discarded {
+                discarded = true;
+                other.discard(&reference).expect("discarded");
+            }
+        })
+        .expect("fetched all the same");
+    assert!(discarded);
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(model.path.join(file).is_file(), "{file}");
+    }
+    assert_eq!(hub.models_on_this_machine(), [model]);
 }

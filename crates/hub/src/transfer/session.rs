@@ -500,19 +500,24 @@ impl Shared<'_> {
         Error::io("write", &self.task.settings.cache)(error)
     }
 
-    /// Brings to the disk what is written, every so many bytes, or every second.
+    /// Brings to the disk what is written, every so many bytes, or every second: a power cut costs no more than that.
     fn keep_synced(&self) {
+        let mut last = Instant::now();
         let mut state = self.lock();
         while state.working > 0 {
-            let (next, waited) = self
+            let left = RECORD_EVERY.saturating_sub(last.elapsed());
+            state = self
                 .changed
-                .wait_timeout(state, RECORD_EVERY)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = next;
+                .wait_timeout(state, left.max(Duration::from_millis(1)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
             let unsynced = state.unsynced.bytes();
-            let due =
-                unsynced >= self.task.limits.sync_bytes || (waited.timed_out() && unsynced > 0);
-            if !due {
+            let late = last.elapsed() >= RECORD_EVERY;
+            if unsynced < self.task.limits.sync_bytes && !late {
+                continue;
+            }
+            last = Instant::now();
+            if unsynced == 0 {
                 continue;
             }
             let ranges = std::mem::take(&mut state.unsynced);
