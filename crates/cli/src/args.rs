@@ -31,6 +31,8 @@ pub enum Command {
     Chat(Chat),
     /// Perplexity of a text.
     Perplexity(Perplexity),
+    /// Write a model in another format.
+    Convert(Convert),
     /// Measure one thing.
     #[command(subcommand)]
     Bench(Bench),
@@ -185,6 +187,55 @@ pub struct Perplexity {
     pub ctx: Option<u32>,
     #[command(flatten)]
     pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// Model of 16 or 32 bits a weight: safetensors, or a .gguf file of F16, BF16 or F32.
+    #[arg(long)]
+    pub model: String,
+    /// Format to write.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub quant: Quant,
+    /// File to write; an existing one is replaced when the new one is whole.
+    #[arg(long, value_name = "FILE.gguf")]
+    pub out: PathBuf,
+    /// Not part of this version, which has no adapters.
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub adapter: Option<PathBuf>,
+    /// Threads [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Quant {
+    /// 4 bits, the fastest.
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 4 bits with scales and minima, the usual choice.
+    #[value(name = "q4_k_m")]
+    Q4KM,
+    /// 5 bits with scales and minima.
+    #[value(name = "q5_k_m")]
+    Q5KM,
+    /// 6 bits.
+    #[value(name = "q6_k")]
+    Q6K,
+    /// 8 bits.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Half floats.
+    #[value(name = "f16")]
+    F16,
+}
+
+impl Quant {
+    /// As the workbench spells it.
+    pub fn id(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod chat;
+mod convert;
 mod humaneval;
 mod models;
 mod results;
@@ -20,6 +21,7 @@ pub fn run(workbench: &Arc<Workbench>, cli: Cli) -> anyhow::Result<()> {
         Command::Models(command) => models::run(workbench, command, json),
         Command::Chat(args) => chat::run(workbench, &args, json),
         Command::Perplexity(args) => bench::perplexity(workbench, args, json),
+        Command::Convert(args) => convert::run(workbench, args, json),
         Command::Bench(command) => bench::run(workbench, command, json),
         Command::Scorecard(args) => scorecard::run(workbench, &args, json),
         Command::Results(command) => results::run(workbench, &command, json),

@@ -42,6 +42,7 @@ fn write(source: &Path, quant: Quant, out: &Path) {
         .write(out, &WriteOptions { threads: Some(2) }, &mut |progress| {
             told.push((progress.done, progress.tensors_done));
             assert!(progress.done <= progress.total);
+            assert!(progress.written <= plan.file_bytes());
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -14,10 +14,12 @@ use crate::api::{
     ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize,
 };
 use crate::cancel::Cancel;
+use crate::convert::Conversion;
 use crate::facade::Workbench;
 use crate::machine::{self, Awake};
 use crate::reports::{
-    EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport,
+    ConvertReport, EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport,
+    SpeedReport,
 };
 use crate::requests::{
     EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest,
@@ -53,6 +55,7 @@ pub(crate) enum Work {
     Energy(EnergyRequest),
     Perplexity(PerplexityRequest),
     FetchMmlu,
+    Convert(Conversion),
 }
 
 impl Work {
@@ -81,6 +84,8 @@ pub(crate) enum Product {
     Perplexity(PerplexityReport),
     /// Questions are on this machine and in use.
     Questions,
+    /// A model was written to a file.
+    Converted(ConvertReport),
 }
 
 /// Tells watchers that something changed.
@@ -232,11 +237,15 @@ impl Workbench {
         product.map(|product| (id, product))
     }
 
-    fn record(
+    pub(crate) fn record(
         &self,
         work: impl FnOnce() -> Result<(String, Work), ApiError>,
     ) -> Result<(u32, Work, Cancel), ApiError> {
         let (title, work) = work()?;
+        let model = match &work {
+            Work::Convert(conversion) => conversion.reference.clone(),
+            _ => None,
+        };
         let scorecard = match &work {
             Work::Scorecard { scorecard, .. } => Some(*scorecard),
             _ => None,
@@ -245,7 +254,7 @@ impl Workbench {
             title: &title,
             work: &work,
             scorecard,
-            model: None,
+            model: model.as_deref(),
             pausable: work.keeps_what_it_has(),
         })?;
         let cancel = Cancel::default();
@@ -257,7 +266,7 @@ impl Workbench {
         Ok((id, work, cancel))
     }
 
-    fn run_in_background(self: &Arc<Self>, id: u32, work: Work, cancel: Cancel) {
+    pub(crate) fn run_in_background(self: &Arc<Self>, id: u32, work: Work, cancel: Cancel) {
         let workbench = Arc::clone(self);
         std::thread::spawn(move || {
             // The error is in the store, where every shell reads it.
@@ -384,6 +393,9 @@ impl Workbench {
             Work::FetchMmlu => self
                 .fetch_and_use_mmlu(&Hub::of_process(), cancel, on_progress)
                 .map(|_| Product::Questions),
+            Work::Convert(conversion) => self
+                .write_converted(conversion, cancel, on_progress)
+                .map(Product::Converted),
         }
     }
 

@@ -7,6 +7,7 @@ mod cancel;
 mod charts;
 mod chat;
 mod compare;
+mod convert;
 mod export;
 mod facade;
 mod figures;
@@ -31,7 +32,8 @@ mod worker;
 pub use facade::{OpenOptions, Workbench};
 pub use measure::Completions;
 pub use reports::{
-    EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport, SpeedReport,
+    ConvertReport, EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport,
+    SpeedReport,
 };
 pub use requests::{
     EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest,

@@ -227,7 +227,7 @@ fn catalogued(known: &Known) -> Catalogued {
     }
 }
 
-fn fit(facts: &Facts, free_bytes: u64) -> Fit {
+pub(crate) fn fit(facts: &Facts, free_bytes: u64) -> Fit {
     let fit = hub::fit(facts, None, free_bytes);
     Fit {
         level: match fit.level {

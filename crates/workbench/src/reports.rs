@@ -253,6 +253,21 @@ pub struct EnergyReport {
     pub reason: Option<String>,
 }
 
+/// `convert`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvertReport {
+    /// The model that was converted.
+    pub model: String,
+    /// "q4_k_m".
+    pub quant: String,
+    /// The file.
+    pub out: String,
+    /// Its size.
+    pub bytes: u64,
+    /// How long it took, the check at the end included.
+    pub seconds: f64,
+}
+
 /// `perplexity`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PerplexityReport {

@@ -141,7 +141,7 @@ fn rope(
         }
         return Ok(Vec::new());
     }
-    if !layout.rope_factors {
+    if !layout.is_llama {
         return Err(Error::Unsupported(format!(
             "the rotary frequencies are scaled one by one, which GGUF files of {} cannot say",
             layout.architecture

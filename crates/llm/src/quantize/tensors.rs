@@ -146,14 +146,13 @@ fn rows_of(shape: &[usize]) -> (usize, usize) {
 pub(super) struct Layout {
     /// `general.architecture`.
     pub architecture: &'static str,
-    /// Queries and keys are reordered for neighbouring pairs.
-    interleaves: bool,
+    /// It is Llama: queries and keys are reordered for neighbouring pairs, and frequency divisors are read from
+    /// `rope_freqs.weight`.
+    pub is_llama: bool,
     /// Queries, keys and values lie in one tensor.
     fuses: bool,
     /// llama.cpp wants a head of its own even where it is the embedding.
     needs_head: bool,
-    /// It reads frequency divisors from `rope_freqs.weight`.
-    pub rope_factors: bool,
 }
 
 impl Layout {
@@ -161,15 +160,13 @@ impl Layout {
     pub fn of(architecture: &str) -> Result<Self, Error> {
         let plain = |architecture| Self {
             architecture,
-            interleaves: false,
+            is_llama: false,
             fuses: false,
             needs_head: false,
-            rope_factors: false,
         };
         Ok(match architecture {
             "llama" | "mistral" => Self {
-                interleaves: true,
-                rope_factors: true,
+                is_llama: true,
                 ..plain("llama")
             },
             "qwen2" => plain("qwen2"),
@@ -273,7 +270,7 @@ fn block_tensors<'a>(
 ) {
     let name = |part: &str| format!("blk.{index}.{part}");
     norm(all, &name("attn_norm"), layer.attention_norm);
-    let order = |heads| layout.interleaves.then_some(heads);
+    let order = |heads| layout.is_llama.then_some(heads);
     if layout.fuses {
         let parts = vec![(layer.q, None), (layer.k, None), (layer.v, None)];
         linear(all, &name("attn_qkv"), parts);

@@ -54,6 +54,8 @@ pub struct Progress<'a> {
     pub done: u64,
     /// Numbers in all.
     pub total: u64,
+    /// Bytes written.
+    pub written: u64,
 }
 
 /// A file that was written.
@@ -122,6 +124,7 @@ impl Plan<'_> {
                 tensors: self.tensors.len(),
                 done: 0,
                 total: self.tensors.iter().map(Planned::elements).sum(),
+                written: 0,
             },
             on_progress,
         };
@@ -262,8 +265,13 @@ impl<'a> Writing<'a> {
         }
     }
 
+    fn put(&mut self, draft: &mut Draft, bytes: &[u8]) -> Result<(), Error> {
+        self.progress.written += bytes.len() as u64;
+        draft.write(bytes)
+    }
+
     fn everything(&mut self, draft: &mut Draft) -> Result<(), Error> {
-        draft.write(&self.plan.head())?;
+        self.put(draft, &self.plan.head())?;
         for planned in &self.plan.tensors {
             self.progress.tensor = Some(&planned.tensor.name);
             match planned.kept() {
@@ -271,7 +279,7 @@ impl<'a> Writing<'a> {
                 None => self.convert(planned, draft)?,
             }
             let padding = aligned(planned.bytes as u64) - planned.bytes as u64;
-            draft.write(&[0; ALIGNMENT as usize][..padding as usize])?;
+            self.put(draft, &[0; ALIGNMENT as usize][..padding as usize])?;
             self.progress.tensors_done += 1;
         }
         self.tell()
@@ -288,7 +296,7 @@ impl<'a> Writing<'a> {
         let mut copied = 0;
         for part in bytes.chunks(RELEASE_BYTES) {
             self.tell()?;
-            draft.write(part)?;
+            self.put(draft, part)?;
             copied += part.len();
             let share = copied as f64 / bytes.len() as f64;
             self.progress.done = before + (planned.elements() as f64 * share) as u64;
@@ -324,7 +332,7 @@ impl<'a> Writing<'a> {
             if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 return Err(error);
             }
-            draft.write(&buffer)?;
+            self.put(draft, &buffer)?;
             self.buffer = buffer;
             self.progress.done += (count * cols) as u64;
             let read = stored.row_bytes(count * cols).unwrap_or(count * cols * 4);
@@ -370,7 +378,8 @@ impl Chunks {
         };
         // All are looked at, so that the loop becomes a wide one.
         if !x.iter().fold(true, |fine, v| fine & (v.abs() <= limit)) {
-            let bad = x.iter().position(|v| !(v.abs() <= limit)).unwrap_or(0);
+            let fits = |v: &f32| v.abs() <= limit;
+            let bad = x.iter().position(|v| !fits(v)).unwrap_or(0);
             return Err(Error::Tensor {
                 tensor: planned.tensor.name.clone(),
                 problem: format!(

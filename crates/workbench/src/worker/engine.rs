@@ -15,8 +15,8 @@ use billion_llm::load::{self, LoadOptions, Loaded, ModelFiles};
 
 use super::child::Cancelled;
 use super::outbox::Outbox;
-use super::programs;
 use super::protocol::{Ask, Body, CompleteAsk, Generated, LoadedModel, MmluAsk, Outcome};
+use super::{conversion, programs};
 use crate::api::{ApiError, Message, ReplyOptions, Role};
 use crate::requests::{EngineOptions, Executor};
 
@@ -142,6 +142,7 @@ impl Engine {
                     ..energy::EnergyOptions::default()
                 },
             ),
+            Ask::Convert(ask) => conversion::convert(work, &ask),
             Ask::Cancel { .. } => Err(failed("a cancel is no work")),
         }
     }

@@ -4,6 +4,7 @@
 //! asks a worker; `pool` keeps the workers of chats.
 
 mod child;
+mod conversion;
 mod engine;
 mod outbox;
 mod parent;
@@ -13,9 +14,10 @@ mod protocol;
 
 pub(crate) use billion_eval::tasks::mmlu::Sample as MmluSample;
 pub use child::run_engine_worker;
+pub(crate) use conversion::PROGRESS_BYTES;
 pub(crate) use engine::read_mmlu;
 pub(crate) use parent::{Event, Worker};
 pub(crate) use pool::{Pool, load};
 pub(crate) use protocol::{
-    Ask, CompleteAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome, ToJudge,
+    Ask, CompleteAsk, ConvertAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome, ToJudge,
 };

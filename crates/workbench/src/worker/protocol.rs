@@ -15,7 +15,7 @@ use crate::api::{ApiError, Message, ReplyOptions};
 use crate::requests::EngineOptions;
 
 /// Raised with every change that an older partner would misread.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A request, from parent to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// What a worker can do. Everything but `Load` and `Judge` needs a loaded model.
+/// What a worker can do. Everything but `Load`, `Judge` and `Convert` needs a loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ask {
@@ -86,6 +86,8 @@ pub enum Ask {
         /// Repeats.
         repeat: u32,
     },
+    /// Writes a model to a GGUF file. Needs no loaded model.
+    Convert(ConvertAsk),
     /// Ends the named request as soon as possible. Has no messages of its own.
     Cancel {
         /// The request to end.
@@ -129,6 +131,25 @@ pub struct CompleteAsk {
     pub form: humaneval::Form,
     /// Completions of earlier sessions, which are not written again.
     pub written: Vec<humaneval::Completion>,
+}
+
+/// Which model to write, how, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvertAsk {
+    /// A `.gguf` file or a model folder.
+    pub source: PathBuf,
+    /// "q4_k_m".
+    pub quant: String,
+    /// The file to write.
+    pub out: PathBuf,
+    /// Threads; none is one a core.
+    pub threads: Option<u32>,
+    /// What people call the model.
+    pub name: String,
+    /// Its licence.
+    pub license: Option<String>,
+    /// Who made it.
+    pub publisher: Option<String>,
 }
 
 /// Completions to run.
@@ -254,6 +275,13 @@ pub enum Outcome {
     Speed(Box<speed::Outcome>),
     /// Of `Memory`.
     Memory(memory::Outcome),
+    /// Of `Convert`.
+    Converted {
+        /// Size of the file.
+        bytes: u64,
+        /// How long it took, the check at the end included.
+        seconds: f64,
+    },
     /// Of `Energy`, also where no source tells it.
     Energy(Box<energy::Outcome>),
 }
