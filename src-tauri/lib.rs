@@ -18,7 +18,7 @@ use tauri_specta::{ErrorHandlingMode, collect_commands};
 /// Every command of the window and the types they exchange: what serves them, and what `ui/src/ipc/bindings.ts` is
 /// generated from.
 pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
-    use commands::{bench, chat, mmlu, models, results, settings};
+    use commands::{bench, chat, hub, mmlu, models, results, settings};
     tauri_specta::Builder::new()
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
@@ -31,6 +31,25 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             models::model_details,
             models::import_model,
             models::remove_model,
+            models::disk_usage,
+            models::model_fit,
+            models::what_runs_here,
+            models::advice,
+            models::plan_downloads,
+            models::start_download,
+            models::start_contenders,
+            models::quant_choices,
+            models::start_convert,
+            models::checkpoints,
+            models::start_time_lapse,
+            models::time_lapses,
+            models::time_lapse,
+            hub::search_models,
+            hub::look_up_model,
+            hub::hub_account,
+            hub::check_hub_account,
+            hub::save_hub_token,
+            hub::forget_hub_token,
             chat::list_chats,
             chat::load_chat,
             chat::delete_chat,
@@ -73,6 +92,7 @@ pub fn run() -> ExitCode {
         .setup(|app| {
             match open_workbench(app.handle()) {
                 Ok(workbench) => {
+                    go_on(&workbench);
                     app.manage(workbench);
                     open_window(app.handle())?;
                 }
@@ -95,6 +115,13 @@ fn open_workbench(app: &AppHandle) -> Result<Arc<Workbench>, ApiError> {
         resource_dir: app.path().resource_dir().ok(),
         ..OpenOptions::default()
     })
+}
+
+/// Goes on with the downloads that the last session left. What cannot go on now shows as interrupted.
+fn go_on(workbench: &Arc<Workbench>) {
+    if let Err(error) = workbench.continue_downloads() {
+        eprintln!("Downloads of the last session do not go on: {error}");
+    }
 }
 
 /// The window of tauri.conf.json, made only once there is a workbench for its commands.

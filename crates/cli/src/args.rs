@@ -51,17 +51,47 @@ pub enum Models {
     Info {
         /// An id, a .gguf file or a model folder.
         model: String,
+        /// Context in tokens to hold against memory [default: 2048].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        ctx: Option<u32>,
+    },
+    /// Download models from the Hugging Face Hub; a download that broke off goes on where it stopped.
+    Pull {
+        /// Ids of the catalogue, with @REVISION or :QUANT, or hf:OWNER/NAME[@REVISION][/FILE.gguf].
+        #[arg(value_name = "MODEL", required_unless_present = "contenders")]
+        models: Vec<String>,
+        /// The article's four models.
+        #[arg(long, conflicts_with = "models")]
+        contenders: bool,
     },
     /// Add a .gguf file or a model folder to the library.
     Import {
         /// File or folder.
         path: PathBuf,
     },
-    /// Remove imported models.
+    /// Remove models: imported ones, quantizations made here, and those of the Hugging Face cache.
     Rm {
         /// Ids.
         #[arg(required = true)]
         models: Vec<String>,
+    },
+    /// Find models on the Hugging Face Hub.
+    Search {
+        /// A keyword, OWNER/NAME, or the address of a page.
+        word: String,
+    },
+    /// Look at a model over its training: each checkpoint is fetched, measured, and removed again. The same command goes on
+    /// where one stopped.
+    TimeLapse {
+        /// A model with public checkpoints: one of Pythia's.
+        #[arg(long)]
+        model: String,
+        /// Training steps, with commas between them.
+        #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+        steps: Vec<u32>,
+        /// What each checkpoint continues.
+        #[arg(long, value_name = "TEXT", default_value = "The capital of France is")]
+        prompt: String,
     },
 }
 
@@ -115,7 +145,7 @@ impl Engine {
     }
 }
 
-/// MODEL is an id of `billion models list`, a .gguf file or a model folder.
+/// MODEL is an id of `billion models list`, hf:OWNER/NAME, a .gguf file or a model folder.
 #[derive(Debug, Args)]
 pub struct Chat {
     /// Model.

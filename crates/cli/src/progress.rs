@@ -14,24 +14,33 @@ pub struct Bar {
     bar: ProgressBar,
     /// The last reason to wait that was said.
     waiting: RefCell<String>,
+    /// Put before every step.
+    name: String,
 }
 
 impl Bar {
     /// A bar; hidden unless standard error is a terminal.
     pub fn new() -> Self {
+        Self::with("{msg} {wide_bar} {pos}/{len} {prefix}", "")
+    }
+
+    /// A bar for the download of a model, whose steps say the bytes.
+    pub fn of_download(model: &str) -> Self {
+        Self::with("{msg} {wide_bar} {prefix}", model)
+    }
+
+    fn with(template: &str, name: &str) -> Self {
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new(0)
         } else {
             ProgressBar::hidden()
         };
-        bar.set_style(
-            ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {prefix}")
-                .expect("the template is valid"),
-        );
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         bar.enable_steady_tick(Duration::from_millis(200));
         Self {
             bar,
             waiting: RefCell::default(),
+            name: name.to_owned(),
         }
     }
 
@@ -51,10 +60,19 @@ impl Bar {
         }
         self.bar.set_length(u64::from(progress.total));
         self.bar.set_position(u64::from(progress.done));
-        self.bar.set_message(progress.step.clone());
-        self.bar.set_prefix(match progress.eta_s {
+        self.bar.set_message(match self.name.as_str() {
+            "" => progress.step.clone(),
+            name => format!("{name}: {}", progress.step),
+        });
+        let left = match progress.eta_s {
             Some(seconds) if seconds.is_finite() && seconds >= 0.0 => left(seconds),
             _ => String::new(),
+        };
+        self.bar.set_prefix(match &progress.rate {
+            Some(rate) if rate.unit == "bytes" => {
+                format!("{:.1} MB/s {left}", rate.per_s / 1e6)
+            }
+            _ => left,
         });
     }
 }

@@ -28,15 +28,13 @@ pub enum Error {
         /// Folders that were tried.
         looked: Vec<PathBuf>,
     },
-    /// A known model that is not on this machine.
-    #[error(
-        "{name} ({id}) is not on this machine; get a .gguf file of it, then: billion models import FILE"
-    )]
+    /// A model of the catalogue or the hub that is not on this machine.
+    #[error("{name} is not on this machine; get it with: billion models pull {id}")]
     NotInstalled {
-        /// Catalogue id.
-        id: &'static str,
+        /// What commands take as MODEL.
+        id: String,
         /// Its name.
-        name: &'static str,
+        name: String,
     },
     /// A reference that nothing is known by.
     #[error(

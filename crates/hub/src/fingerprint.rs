@@ -10,6 +10,24 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::facts::{Facts, inspect};
 use crate::import::model_files;
+use crate::repo::is_hex;
+
+/// SHA-256 of a file of weights: the name of its blob where it lies in the hub's cache, which was checked when it came, or
+/// else by reading it.
+fn sha256_of_weights(path: &Path) -> Result<String, Error> {
+    match blob_hash(path) {
+        Some(hash) => Ok(hash),
+        None => sha256_file(path),
+    }
+}
+
+/// The SHA-256 in the name of the blob that a link leads to.
+fn blob_hash(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let in_blobs = target.parent()?.file_name()? == "blobs";
+    let name = target.file_name()?.to_str()?;
+    (in_blobs && is_hex(name, 64)).then(|| name.to_owned())
+}
 
 /// SHA-256 of a file, in lower-case hexadecimal.
 pub(crate) fn sha256_file(path: &Path) -> Result<String, Error> {
@@ -92,7 +110,7 @@ impl Records {
         let mut hashes = Vec::new();
         for file in model_files(path)? {
             if is_weights(&file_name(&file)) {
-                hashes.push((file_name(&file), sha256_file(&file)?));
+                hashes.push((file_name(&file), sha256_of_weights(&file)?));
             }
         }
         let record = Record {
@@ -173,6 +191,25 @@ pub(crate) fn file_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn files_of_the_hubs_cache_are_known_by_the_names_of_their_blobs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let blobs = dir.path().join("blobs");
+        std::fs::create_dir(&blobs).expect("made");
+        let link = |name: &str| {
+            std::fs::write(blobs.join(name), "abc").expect("written");
+            let link = dir.path().join(format!("{}.safetensors", name.len()));
+            std::os::unix::fs::symlink(Path::new("blobs").join(name), &link).expect("linked");
+            sha256_of_weights(&link).expect("known")
+        };
+        let told = "0123456789abcdef".repeat(4);
+        assert_eq!(link(&told), told);
+        // Known by git's hash, which is not SHA-256 of the bytes.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(link(&"f".repeat(40)), abc);
+    }
 
     #[test]
     fn hashes_are_those_of_sha256sum() {

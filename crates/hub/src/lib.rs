@@ -58,10 +58,12 @@ mod keychain;
 mod library;
 mod lookup;
 mod memory;
+mod model_reference;
 mod removal;
 mod repo;
 mod selection;
 mod settings;
+mod shapes;
 mod starter;
 mod transfer;
 
@@ -71,12 +73,13 @@ pub use client::Hub;
 pub use downloads::{DownloadPlan, DownloadSize, PlannedFile, Unfinished};
 pub use error::{Error, Gate};
 pub use facts::{Facts, Inspection, inspect};
-pub use fit::{Fit, FitLevel, fit};
+pub use fit::{ESTIMATE_CONTEXT, Fit, FitLevel, Need, fit};
 pub use hub_models::HubModel;
 pub use keychain::Keychain;
-pub use library::{Installed, Library, Resolved, Source};
+pub use library::{Installed, Library, Made, Resolved, Source};
 pub use lookup::{Choice, Query, Repository};
 pub use memory::free_bytes;
+pub use model_reference::ModelReference;
 pub use repo::{
     BlobHash, DEFAULT_REVISION, Found, RemoteFile, RepoId, RepoKind, RepoReference, RepoRevision,
 };

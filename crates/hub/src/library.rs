@@ -1,17 +1,23 @@
-//! The models on this machine: the starter model and the imported ones, found by reference, listed, added and removed.
+//! The models on this machine: the starter model, those in the library and those in the hub's cache, found by reference,
+//! listed, added and removed.
 //!
-//! An imported model is a folder `models/ID` in the data folder that holds its files and `billion.json`.
+//! A model in the library is a folder `models/ID` in the data folder that holds its files and `billion.json`: imported by
+//! the person, or made here from another (a quantization). What lies in the hub's cache is `hub_models`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::catalogue::{CATALOGUE, Known, near_misses};
+use crate::client::Hub;
 use crate::facts::{Facts, Inspection, inspect};
 use crate::fingerprint::{Records, file_name, is_weights, sha256_file, sha256_weights};
+use crate::hub_models::HubModel;
 use crate::import::{model_files, place_files, slug, sync_folder};
+use crate::model_reference::ModelReference;
 use crate::starter::{Places, STARTER_ID, StarterPack};
 
 const SIDECAR: &str = "billion.json";
@@ -26,6 +32,10 @@ pub enum Source {
     Starter,
     /// In the library.
     Imported,
+    /// In the hub's cache, whoever put it there.
+    HubCache,
+    /// In the library, made here from another model.
+    Made,
     /// A file or folder named by its path, not in the library.
     Path,
 }
@@ -63,10 +73,14 @@ struct Sidecar {
     /// Inside the model's folder; none is the folder itself.
     file: Option<String>,
     sha256: String,
-    /// Where it was imported from.
+    /// Where it was imported from, or what it was made from.
     origin: String,
     /// Seconds since the Unix epoch.
     imported_at: u64,
+    /// What commands take for it, of a model that was made here: `tinyllama-1.1b-chat:q4_0`. Others are called as their
+    /// folder.
+    #[serde(default)]
+    reference: Option<String>,
 }
 
 /// The models on this machine.
@@ -75,13 +89,16 @@ pub struct Library {
     models: PathBuf,
     records: Records,
     starter: Result<StarterPack, Vec<PathBuf>>,
+    /// Whose cache is looked at; it is asked for nothing.
+    hub: Hub,
 }
 
 impl Library {
-    /// The library in `data_folder`, with the starter pack found in `places`. Nothing is made before something is
-    /// imported.
-    pub fn open(data_folder: &Path, places: &Places) -> Self {
+    /// The library in `data_folder`, with the starter pack found in `places` and the cache of `hub`. Nothing is made before
+    /// something is imported.
+    pub fn open(data_folder: &Path, places: &Places, hub: Hub) -> Self {
         Self {
+            hub,
             models: data_folder.join("models"),
             records: Records::new(data_folder.join("models/.records")),
             starter: StarterPack::find(places).map_err(|error| match error {
@@ -98,8 +115,9 @@ impl Library {
         })
     }
 
-    /// Every model on this machine: the starter first, then the imported ones by id. Models that cannot be used are
-    /// listed with the reason.
+    /// Every model on this machine: the starter first, then those in the library by id, then those of the hub's cache.
+    /// Models that cannot be used are listed with the reason; of the cache, which other programs fill with all kinds of
+    /// models, only those that Billion knows or can run.
     pub fn installed(&self) -> Result<Vec<Installed>, Error> {
         let mut found = Vec::new();
         if let Ok(starter) = &self.starter {
@@ -109,13 +127,21 @@ impl Library {
                 source: Source::Starter,
             }));
         }
-        for (id, sidecar) in self.sidecars()? {
-            let path = self.path_of(&id, &sidecar);
-            found.push(self.describe(Resolved {
-                id,
-                path,
-                source: Source::Imported,
-            }));
+        for (folder, sidecar) in self.sidecars()? {
+            found.push(self.describe(self.kept(&folder, &sidecar)));
+        }
+        for model in self.hub.models_on_this_machine() {
+            let known = Known::of_repository(&model.repo.id).is_some();
+            let mut installed = self.describe(cached(&model));
+            if model.needs_conversion {
+                installed.contents = Err(format!(
+                    "its weights are here, but still to be converted: billion models pull {}",
+                    model.id
+                ));
+            }
+            if known || installed.contents.is_ok() {
+                found.push(installed);
+            }
         }
         Ok(found)
     }
@@ -129,7 +155,12 @@ impl Library {
             .map_err(|error| error.to_string());
         let name = match resolved.source {
             Source::Starter => Known::find(STARTER_ID).map(|known| known.name.to_owned()),
-            Source::Imported => self.sidecar(&resolved.id).map(|sidecar| sidecar.name),
+            Source::Imported | Source::Made => self
+                .find_kept(&resolved.id)
+                .map(|(_, sidecar)| sidecar.name),
+            Source::HubCache => ModelReference::parse(&resolved.id)
+                .ok()
+                .map(|reference| reference.name()),
             Source::Path => None,
         };
         Installed {
@@ -147,7 +178,8 @@ impl Library {
         Ok((record.sha256, record.facts))
     }
 
-    /// Follows a MODEL reference (cli.md): an id or short name, a `.gguf` file, or a model folder.
+    /// Follows a MODEL reference (cli.md): an id or short name, with `@REVISION` or `:QUANT`, `hf:OWNER/NAME`, a `.gguf`
+    /// file, or a model folder.
     pub fn resolve(&self, reference: &str) -> Result<Resolved, Error> {
         let fail = |problem: &str| {
             Err(Error::Reference {
@@ -158,61 +190,79 @@ impl Library {
         if reference.is_empty() {
             return fail("a model reference cannot be empty; try starter");
         }
-        if let Some(sidecar) = self.sidecar(reference) {
+        if let Some((folder, sidecar)) = self.find_kept(reference) {
+            return Ok(self.kept(&folder, &sidecar));
+        }
+        if Known::find(reference).is_some_and(|known| known.id == STARTER_ID) {
             return Ok(Resolved {
-                path: self.path_of(reference, &sidecar),
-                id: reference.to_owned(),
-                source: Source::Imported,
+                id: STARTER_ID.to_owned(),
+                path: self.starter()?.model(),
+                source: Source::Starter,
             });
         }
-        if let Some(known) = Known::find(reference) {
-            return self.known(known);
-        }
-        if reference.starts_with("hf:") {
-            return fail(
-                "this version downloads nothing; get the .gguf file yourself, then: billion models import FILE",
-            );
-        }
-        let path = Path::new(reference);
-        let looks_like_path = reference.contains(['/', '\\'])
-            || path
+        let (base, quant) = ModelReference::split_quant(reference);
+        let known = Known::find(base.split(['@', ':']).next().unwrap_or(base)).is_some();
+        if !known && !base.starts_with("hf:") {
+            let path = Path::new(reference);
+            if path.exists() {
+                let path = path.canonicalize().map_err(Error::io("read", path))?;
+                return Ok(Resolved {
+                    id: path.display().to_string(),
+                    path,
+                    source: Source::Path,
+                });
+            }
+            let of_library = self.find_kept(base);
+            if let (Some(_), Some(quant)) = (&of_library, quant) {
+                return Err(Error::NotInstalled {
+                    name: format!("{base} as {}", quant.name()),
+                    id: reference.to_owned(),
+                });
+            }
+            let is_gguf = path
                 .extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-        if path.exists() {
-            let path = path.canonicalize().map_err(Error::io("read", path))?;
-            return Ok(Resolved {
-                id: path.display().to_string(),
-                path,
-                source: Source::Path,
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+            if reference.contains(['/', '\\']) || is_gguf {
+                return fail(
+                    "there is no such file or folder; a repository of the hub is written hf:OWNER/NAME",
+                );
+            }
+            let name = reference.split(['@', ':']).next().unwrap_or(reference);
+            return Err(Error::Unknown {
+                reference: reference.to_owned(),
+                near: self.near(name),
             });
         }
-        if looks_like_path {
-            return fail("there is no such file or folder");
+        let asked = ModelReference::parse(reference)?;
+        if asked.quant.is_some() {
+            // Under its short name it was not found above.
+            if let Some((folder, sidecar)) = self.find_kept(&asked.id()) {
+                return Ok(self.kept(&folder, &sidecar));
+            }
+        } else if let Some(model) = self.hub.model_on_this_machine(&asked.repo)
+            && !model.needs_conversion
+        {
+            return Ok(cached(&model));
         }
-        let name = reference.split(['@', ':']).next().unwrap_or(reference);
-        if name != reference && (Known::find(name).is_some() || self.sidecar(name).is_some()) {
-            return fail(
-                "this version has neither checkpoints (@) nor its own quantizations (:); import the file you want with: billion models import FILE",
-            );
-        }
-        Err(Error::Unknown {
-            reference: reference.to_owned(),
-            near: self.near(name),
+        Err(Error::NotInstalled {
+            id: asked.id(),
+            name: asked.name(),
         })
     }
 
-    fn known(&self, known: &'static Known) -> Result<Resolved, Error> {
-        if known.id != STARTER_ID {
-            return Err(Error::NotInstalled {
-                id: known.id,
-                name: known.name,
-            });
+    /// The hub whose cache this looks at.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The model of the hub's cache that a reference leads to; none if it leads elsewhere.
+    pub fn of_hub_cache(&self, reference: &str) -> Option<HubModel> {
+        let resolved = self.resolve(reference).ok()?;
+        if resolved.source != Source::HubCache {
+            return None;
         }
-        Ok(Resolved {
-            id: STARTER_ID.to_owned(),
-            path: self.starter()?.model(),
-            source: Source::Starter,
-        })
+        let asked = ModelReference::parse(&resolved.id).ok()?;
+        self.hub.model_on_this_machine(&asked.repo)
     }
 
     fn near(&self, name: &str) -> Vec<String> {
@@ -257,9 +307,8 @@ impl Library {
             file: (!folder).then(|| file_name(path)),
             sha256: sha256.clone(),
             origin: path.display().to_string(),
-            imported_at: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            imported_at: seconds_now(),
+            reference: None,
         };
         std::fs::create_dir_all(&self.models).map_err(Error::io("make", &self.models))?;
         self.sweep();
@@ -312,15 +361,7 @@ impl Library {
         target: &Path,
     ) -> Result<(), Error> {
         place_files(files, fresh)?;
-        let text = serde_json::to_string_pretty(sidecar).expect("plain data serialises");
-        let place = fresh.join(SIDECAR);
-        std::fs::write(&place, text)
-            .and_then(|()| std::fs::File::open(&place)?.sync_all())
-            .map_err(Error::io("write", &place))?;
-        sync_folder(fresh);
-        std::fs::rename(fresh, target).map_err(Error::io("write", target))?;
-        sync_folder(&self.models);
-        Ok(())
+        seal(fresh, sidecar, target, &self.models)
     }
 
     /// The model on this machine that has these very weights and, of a folder, the same files besides.
@@ -339,8 +380,9 @@ impl Library {
                 source: Source::Starter,
             }));
         }
-        for (id, sidecar) in self.sidecars()? {
-            let path = self.path_of(&id, &sidecar);
+        for (folder, sidecar) in self.sidecars()? {
+            let kept = self.kept(&folder, &sidecar);
+            let path = &kept.path;
             let same_others = || {
                 hashes
                     .iter()
@@ -350,14 +392,58 @@ impl Library {
                     })
             };
             if sidecar.sha256 == sha256 && path.exists() && same_others() {
-                return Ok(Some(Resolved {
-                    id,
-                    path,
-                    source: Source::Imported,
-                }));
+                return Ok(Some(kept));
             }
         }
         Ok(None)
+    }
+
+    /// A new folder on the library's disk for a model that is being made; `keep_made` takes it in. What a broken-off program
+    /// leaves is swept away a day later.
+    pub fn workshop(&self) -> Result<PathBuf, Error> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        std::fs::create_dir_all(&self.models).map_err(Error::io("make", &self.models))?;
+        self.sweep();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = self
+            .models
+            .join(format!(".import-{}-made-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+        Ok(folder)
+    }
+
+    /// Takes in a model that was made in `folder` (of `workshop`), in the place of one that was made under this reference
+    /// before. It is checked whole first.
+    pub fn keep_made(&self, folder: &Path, made: &Made) -> Result<Installed, Error> {
+        let inside = match &made.file {
+            Some(file) => folder.join(file),
+            None => folder.to_owned(),
+        };
+        let inspection = inspect(&inside)?;
+        let mut hashes = Vec::new();
+        for file in model_files(&inside)? {
+            hashes.push((file_name(&file), sha256_file(&file)?));
+        }
+        let sha256 = sha256_weights(&hashes);
+        let sidecar = Sidecar {
+            name: made.name.clone(),
+            file: made.file.clone(),
+            sha256: sha256.clone(),
+            origin: made.origin.clone(),
+            imported_at: seconds_now(),
+            reference: Some(made.reference.clone()),
+        };
+        if self.find_kept(&made.reference).is_some() {
+            self.remove(&made.reference)?;
+        }
+        let id = self.free_id(
+            Path::new(&made.reference.replace([':', '@', '/'], "-")),
+            &sha256,
+        );
+        seal(folder, &sidecar, &self.models.join(&id), &self.models)?;
+        let resolved = self.kept(&id, &sidecar);
+        self.records.put(&resolved.path, sha256, inspection.facts);
+        Ok(self.describe(resolved))
     }
 
     /// An id from the name; with the beginning of the hash if the name is taken.
@@ -376,29 +462,40 @@ impl Library {
         id
     }
 
-    /// Removes an imported model and its files.
+    /// Removes a model of the library and its files, or one of the hub's cache with what nothing else uses of it.
     pub fn remove(&self, id: &str) -> Result<(), Error> {
-        let Some(sidecar) = self.sidecar(id) else {
-            if Known::find(id).is_some_and(|known| known.id == STARTER_ID) {
-                return Err(Error::Permanent(id.to_owned()));
-            }
-            return Err(match self.resolve(id) {
-                Ok(_) => Error::Reference {
-                    reference: id.to_owned(),
-                    problem: "it is not in the library, so there is nothing to remove; delete the file yourself"
-                        .to_owned(),
-                },
-                Err(error) => error,
-            });
+        let Some((folder, sidecar)) = self.find_kept(id) else {
+            return self.remove_other(id);
         };
-        self.records.forget(&self.path_of(id, &sidecar));
-        let folder = self.models.join(id);
+        self.records.forget(&self.path_of(&folder, &sidecar));
+        let place = self.models.join(&folder);
         // Out of sight first, so that a removal broken off halfway leaves no half model.
         let gone = self
             .models
-            .join(format!(".removed-{}-{id}", std::process::id()));
-        std::fs::rename(&folder, &gone).map_err(Error::io("remove", &folder))?;
+            .join(format!(".removed-{}-{folder}", std::process::id()));
+        std::fs::rename(&place, &gone).map_err(Error::io("remove", &place))?;
         std::fs::remove_dir_all(&gone).map_err(Error::io("remove", &gone))
+    }
+
+    fn remove_other(&self, id: &str) -> Result<(), Error> {
+        let resolved = self.resolve(id)?;
+        match resolved.source {
+            Source::Starter => return Err(Error::Permanent(id.to_owned())),
+            Source::HubCache => {}
+            Source::Imported | Source::Made | Source::Path => {
+                return Err(Error::Reference {
+                    reference: id.to_owned(),
+                    problem: "it is not in the library, so there is nothing to remove; delete the file yourself"
+                        .to_owned(),
+                });
+            }
+        }
+        let asked = ModelReference::parse(&resolved.id)?;
+        if let Some(model) = self.hub.model_on_this_machine(&asked.repo) {
+            self.records.forget(&model.path);
+            self.hub.delete(&model)?;
+        }
+        Ok(())
     }
 
     /// Bytes of all imported files.
@@ -413,6 +510,34 @@ impl Library {
             .filter_map(|entry| entry.ok()?.metadata().ok())
             .map(|about| about.len())
             .sum()
+    }
+
+    /// The model of the library that is called `reference`, with its folder's name.
+    fn find_kept(&self, reference: &str) -> Option<(String, Sidecar)> {
+        if let Some(sidecar) = self.sidecar(reference)
+            && sidecar.reference.is_none()
+        {
+            return Some((reference.to_owned(), sidecar));
+        }
+        self.sidecars()
+            .ok()?
+            .into_iter()
+            .find(|(_, sidecar)| sidecar.reference.as_deref() == Some(reference))
+    }
+
+    fn kept(&self, folder: &str, sidecar: &Sidecar) -> Resolved {
+        Resolved {
+            path: self.path_of(folder, sidecar),
+            id: sidecar
+                .reference
+                .clone()
+                .unwrap_or_else(|| folder.to_owned()),
+            source: if sidecar.reference.is_some() {
+                Source::Made
+            } else {
+                Source::Imported
+            },
+        }
     }
 
     fn path_of(&self, id: &str, sidecar: &Sidecar) -> PathBuf {
@@ -459,6 +584,46 @@ impl Library {
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
+}
+
+/// A model that was made here, to be taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What commands will take as MODEL.
+    pub reference: String,
+    /// For people.
+    pub name: String,
+    /// The file in its folder that is opened; none is the folder itself.
+    pub file: Option<String>,
+    /// What it was made from, in words.
+    pub origin: String,
+}
+
+/// Writes `billion.json` into a folder and gives it its final name in `models` at once.
+fn seal(folder: &Path, sidecar: &Sidecar, target: &Path, models: &Path) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(sidecar).expect("plain data serialises");
+    let place = folder.join(SIDECAR);
+    std::fs::write(&place, text)
+        .and_then(|()| std::fs::File::open(&place)?.sync_all())
+        .map_err(Error::io("write", &place))?;
+    sync_folder(folder);
+    std::fs::rename(folder, target).map_err(Error::io("write", target))?;
+    sync_folder(models);
+    Ok(())
+}
+
+fn cached(model: &HubModel) -> Resolved {
+    Resolved {
+        id: model.id.clone(),
+        path: model.path.clone(),
+        source: Source::HubCache,
+    }
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn display_name(path: &Path) -> String {

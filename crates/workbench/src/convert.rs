@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use billion_hub::Made;
 use billion_llm::load::ModelFiles;
 use billion_llm::quantize::{Quant, tensor_bytes};
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,10 @@ use crate::api::{ApiError, ConvertRequest, Job, QuantChoice, Rate};
 use crate::cancel::Cancel;
 use crate::chat::unexpected;
 use crate::facade::Workbench;
+use crate::fit::fit_of_facts;
 use crate::jobs::{Product, Work};
-use crate::models::Model;
+use crate::machine;
+use crate::models::{Model, known_of};
 use crate::progress::Meter;
 use crate::reports::ConvertReport;
 use crate::requests::JobProgress;
@@ -36,9 +39,7 @@ pub(crate) struct Conversion {
 impl Workbench {
     /// Starts a conversion in the background.
     pub fn start_convert(self: &Arc<Self>, request: &ConvertRequest) -> Result<Job, ApiError> {
-        let (id, work, cancel) = self.record(|| self.conversion(request, None))?;
-        self.run_in_background(id, work, cancel);
-        Ok(self.store.job::<Work>(id)?.job)
+        self.start_in_background(|| self.conversion(request, None))
     }
 
     /// Converts a model and returns when it is done.
@@ -80,7 +81,7 @@ impl Workbench {
                         words(quant)
                     ),
                     bytes,
-                    fit: crate::models::fit(&facts, crate::machine::free_memory_bytes()),
+                    fit: fit_of_facts(&facts, None, machine::free_memory_bytes()),
                 })
             })
             .collect()
@@ -129,13 +130,71 @@ impl Workbench {
         meter.tell("checks the file", 0);
         let model = self.resolve(&conversion.model)?;
         let quant = Quant::parse(&conversion.quant).map_err(failed)?;
-        let Some(out) = &conversion.out else {
-            return Err(ApiError::failed(format!(
-                "this version keeps no {} in its library; name a file to write",
-                quant.name()
-            )));
+        match (&conversion.out, &conversion.reference) {
+            (Some(out), _) => write(self, &model, conversion, out, cancel, &mut meter),
+            (None, reference) => {
+                let reference = reference
+                    .clone()
+                    .unwrap_or_else(|| format!("{}:{}", model.id, quant.id()));
+                self.keep(&model, conversion, quant, reference, cancel, &mut meter)
+            }
+        }
+    }
+
+    /// Writes the file into the library.
+    fn keep(
+        &self,
+        model: &Model,
+        conversion: &Conversion,
+        quant: Quant,
+        reference: String,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<ConvertReport, ApiError> {
+        let folder = self.library.workshop().map_err(failed)?;
+        let file = format!("model.{}.gguf", quant.id());
+        let made = Made {
+            name: format!("{} as {}", model.name, quant.name()),
+            origin: format!("{} ({})", model.id, model.sha256),
+            file: Some(file.clone()),
+            reference,
         };
-        write(self, &model, conversion, out, cancel, &mut meter)
+        let kept =
+            write(self, model, conversion, &folder.join(file), cancel, meter).and_then(|report| {
+                if let Ok(before) = self.library.resolve(&made.reference) {
+                    self.pool.unload(&before.path);
+                }
+                let installed = self.library.keep_made(&folder, &made).map_err(failed)?;
+                Ok(ConvertReport {
+                    out: installed.path.display().to_string(),
+                    ..report
+                })
+            });
+        if kept.is_err() {
+            // The first error is the one to tell; what stays is swept away a day later.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        kept
+    }
+
+    /// Quantizes a model of the library into it, as a part of another job.
+    pub(crate) fn quantize_into_library(
+        &self,
+        model: &str,
+        quant: Quant,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<String, ApiError> {
+        let reference = format!("{model}:{}", quant.id());
+        let conversion = Conversion {
+            model: model.to_owned(),
+            quant: quant.id().to_owned(),
+            out: None,
+            reference: Some(reference.clone()),
+            threads: self.settings()?.threads,
+        };
+        self.write_converted(&conversion, cancel, on_progress)?;
+        Ok(reference)
     }
 }
 
@@ -148,7 +207,7 @@ fn write(
     cancel: &Cancel,
     meter: &mut Meter<'_>,
 ) -> Result<ConvertReport, ApiError> {
-    let known = billion_hub::Known::find(&model.id);
+    let known = known_of(&model.id, model.source);
     let mut worker = Worker::spawn(&workbench.engine)?;
     let ask = Ask::Convert(ConvertAsk {
         source: model.path.clone(),

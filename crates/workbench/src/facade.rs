@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use billion_hub::Library;
+use billion_hub::{Hub, HubSettings, Library, Limits};
 
 use crate::api::{About, ApiError, Settings};
 use crate::cancel::Cancel;
@@ -27,6 +27,8 @@ pub struct OpenOptions {
     pub engine: Option<PathBuf>,
     /// Folder of the app's resources, which holds the starter pack.
     pub resource_dir: Option<PathBuf>,
+    /// Where the hub is, and its cache; none takes the environment's (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`).
+    pub hub: Option<HubSettings>,
 }
 
 /// The product's use cases over one store. Window and command line may each hold one over the same store.
@@ -34,6 +36,8 @@ pub struct OpenOptions {
 pub struct Workbench {
     pub(crate) store: Arc<Store>,
     pub(crate) library: Library,
+    /// Held while a download is looked for and recorded, so that one model has one job.
+    pub(crate) starting: Mutex<()>,
     pub(crate) lease: Lease,
     pub(crate) pool: Pool,
     /// The `billion` executable.
@@ -64,9 +68,12 @@ impl Workbench {
             Some(engine) => engine,
             None => default_engine()?,
         };
+        let settings = options.hub.unwrap_or_else(HubSettings::of_process);
+        let hub = Hub::new(settings, Limits::default());
         Ok(Arc::new(Self {
             store: Arc::new(store),
-            library: Library::open(&data_dir, &places(options.resource_dir)),
+            library: Library::open(&data_dir, &places(options.resource_dir), hub),
+            starting: Mutex::default(),
             lease: Lease::new(&data_dir),
             pool: Pool::default(),
             engine,
@@ -145,6 +152,16 @@ impl Workbench {
         )
     }
 
+    /// The hub.
+    pub(crate) fn hub(&self) -> &Hub {
+        self.library.hub()
+    }
+
+    /// Where everything is stored.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// What can be made again: compiled modules.
     pub(crate) fn cache_dir(&self) -> PathBuf {
         self.data_dir.join("cache")
@@ -217,7 +234,7 @@ fn default_engine() -> Result<PathBuf, ApiError> {
 }
 
 /// Bytes of all files below a folder; links are not followed.
-fn disk_bytes(folder: &Path) -> u64 {
+pub(crate) fn disk_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
     };

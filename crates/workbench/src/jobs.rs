@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use billion_hub::Hub;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
     ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize,
+    TimeLapseRequest,
 };
 use crate::cancel::Cancel;
 use crate::convert::Conversion;
 use crate::facade::Workbench;
 use crate::machine::{self, Awake};
+use crate::measure::Lapse;
 use crate::reports::{
     ConvertReport, EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport,
     SpeedReport,
@@ -25,7 +26,7 @@ use crate::requests::{
     EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest,
     PerplexityRequest, SpeedRequest,
 };
-use crate::store::{JobRow, NewJob, Stop, Store};
+use crate::store::{NewJob, Stop, Store};
 
 /// Least time between two calls of a watcher: 20 a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -56,20 +57,73 @@ pub(crate) enum Work {
     Perplexity(PerplexityRequest),
     FetchMmlu,
     Convert(Conversion),
+    /// Brings a model here (`downloads`).
+    Download {
+        /// As `ModelReference::id` writes it.
+        reference: String,
+    },
+    /// Looks at a model over its training (`time_lapses`).
+    TimeLapse {
+        request: TimeLapseRequest,
+        engine: EngineOptions,
+        time_lapse: u32,
+        /// MMLU's questions; none are the starter pack's.
+        mmlu: Option<PathBuf>,
+    },
 }
 
 impl Work {
-    /// It computes, so that it waits for the job before it.
+    /// It computes all the time, so that it waits for the job before it. A time-lapse takes its turn at each checkpoint.
     fn takes_the_machine(&self) -> bool {
-        !matches!(self, Self::FetchMmlu)
+        !matches!(
+            self,
+            Self::FetchMmlu | Self::Download { .. } | Self::TimeLapse { .. }
+        )
     }
 
     /// What it has done is kept when it stops, so that it may be paused and goes on where it stopped.
     fn keeps_what_it_has(&self) -> bool {
         matches!(
             self,
-            Self::Scorecard { .. } | Self::Mmlu(_) | Self::HumanEval(_) | Self::FetchMmlu
+            Self::Scorecard { .. }
+                | Self::Mmlu(_)
+                | Self::HumanEval(_)
+                | Self::FetchMmlu
+                | Self::Download { .. }
+                | Self::TimeLapse { .. }
         )
+    }
+
+    /// The model that it brings or makes.
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Download { reference } => Some(reference),
+            Self::Convert(conversion) => conversion.reference.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Says how it ended, and what is left.
+    pub(crate) fn ended(&self, state: JobState) -> &'static str {
+        let fetches = matches!(self, Self::Download { .. } | Self::FetchMmlu);
+        if let Self::Convert(_) = self {
+            return match state {
+                JobState::Done => "done",
+                JobState::Interrupted => "interrupted",
+                JobState::Cancelled => "cancelled; nothing was written",
+                _ => "failed; nothing was written",
+            };
+        }
+        match (state, fetches) {
+            (JobState::Done, _) => "done",
+            (JobState::Interrupted, _) => "interrupted",
+            (JobState::Cancelled, true) => "cancelled; no half files are left",
+            (JobState::Cancelled, false) => "cancelled; what was measured is kept",
+            (JobState::Paused, true) => "paused; what came is kept",
+            (JobState::Paused, false) => "paused; what was measured is kept",
+            (_, true) => "failed; what came is kept",
+            (_, false) => "failed; what was measured is kept",
+        }
     }
 }
 
@@ -86,6 +140,10 @@ pub(crate) enum Product {
     Questions,
     /// A model was written to a file.
     Converted(ConvertReport),
+    /// A model can be used, under this id.
+    Model(String),
+    /// A time-lapse has every checkpoint.
+    TimeLapse(u32),
 }
 
 /// Tells watchers that something changed.
@@ -120,30 +178,36 @@ impl Workbench {
     /// Starts a scorecard in the background.
     pub fn start_scorecard(self: &Arc<Self>, request: &ScorecardRequest) -> Result<Job, ApiError> {
         let engine = self.engine_options()?;
-        let (id, work, cancel) = self.record(|| self.scorecard_work(request, &engine))?;
-        self.run_in_background(id, work, cancel);
-        Ok(self.store.job::<Work>(id)?.job)
+        self.start_in_background(|| self.scorecard_work(request, &engine))
     }
 
     /// Starts one benchmark in the background.
     pub fn start_bench(self: &Arc<Self>, request: &BenchRequest) -> Result<Job, ApiError> {
         let engine = self.engine_options()?;
-        let (id, work, cancel) = self.record(|| self.bench_work(request, engine))?;
-        self.run_in_background(id, work, cancel);
-        Ok(self.store.job::<Work>(id)?.job)
+        self.start_in_background(|| self.bench_work(request, engine))
     }
 
     /// Fetches `cais/mmlu` from the Hugging Face Hub in the background, to use it from then on.
     pub fn fetch_mmlu(self: &Arc<Self>) -> Result<Job, ApiError> {
-        let work = || Ok(("MMLU from the Hugging Face Hub".to_owned(), Work::FetchMmlu));
+        self.start_in_background(|| {
+            Ok(("MMLU from the Hugging Face Hub".to_owned(), Work::FetchMmlu))
+        })
+    }
+
+    /// Records a job and does it in the background.
+    pub(crate) fn start_in_background(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> Result<(String, Work), ApiError>,
+    ) -> Result<Job, ApiError> {
         let (id, work, cancel) = self.record(work)?;
         self.run_in_background(id, work, cancel);
         Ok(self.store.job::<Work>(id)?.job)
     }
 
-    /// Cancels a job, here or in another process; what it has measured is kept.
+    /// Cancels a job, here or in another process; what it has measured is kept, and of a download nothing is.
     pub fn cancel_job(&self, id: u32) -> Result<(), ApiError> {
-        self.stop_job(id, Stop::Cancel)
+        self.stop_job(id, Stop::Cancel)?;
+        self.discard_left(id)
     }
 
     /// Pauses a job, here or in another process, until `resume_job`.
@@ -174,25 +238,30 @@ impl Workbench {
 
     /// Goes on with a paused, interrupted, failed or cancelled job where it stopped.
     pub fn resume_job(self: &Arc<Self>, id: u32) -> Result<(), ApiError> {
-        let JobRow { work, job } = self.store.job::<Work>(id)?;
+        let Some((work, cancel)) = self.claim(id)? else {
+            let title = self.store.job::<Work>(id)?.job.title;
+            return Err(ApiError::new(
+                ErrorCode::Busy,
+                format!("the job {title:?} is done or at work already; there is nothing to resume"),
+            ));
+        };
+        self.run_in_background(id, work, cancel);
+        Ok(())
+    }
+
+    /// Makes a job that nobody is at this process's; none if someone is, or if it is done.
+    pub(crate) fn claim(&self, id: u32) -> Result<Option<(Work, Cancel)>, ApiError> {
+        let work = self.store.job::<Work>(id)?.work;
         let cancel = Cancel::default();
         {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             if running.contains_key(&id) || !self.store.take_job(id)? {
-                return Err(ApiError {
-                    code: ErrorCode::Busy,
-                    message: format!(
-                        "the job {:?} is done or at work already; there is nothing to resume",
-                        job.title
-                    ),
-                    link: None,
-                });
+                return Ok(None);
             }
             running.insert(id, cancel.clone());
         }
         self.changes.tell();
-        self.run_in_background(id, work, cancel);
-        Ok(())
+        Ok(Some((work, cancel)))
     }
 
     /// Takes an ended job off the list.
@@ -221,11 +290,22 @@ impl Workbench {
         work: impl FnOnce() -> Result<(String, Work), ApiError>,
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<(u32, Product), ApiError> {
-        let (_guard, stop) = self.foreground();
         let (id, work, cancel) = self.record(work)?;
+        self.run_claimed_in_foreground(id, &work, &cancel, on_progress)
+    }
+
+    /// Does a recorded job of this process now, in this thread.
+    pub(crate) fn run_claimed_in_foreground(
+        &self,
+        id: u32,
+        work: &Work,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<(u32, Product), ApiError> {
+        let (_guard, stop) = self.foreground();
         let cancel = cancel.or_when(move || stop.is_set());
         let resumable = work.keeps_what_it_has();
-        let product = self.run_job(id, &work, &cancel, on_progress);
+        let product = self.run_job(id, work, &cancel, on_progress);
         // Whoever waited has seen the result; only what can be resumed stays on the list.
         let cancelled = product
             .as_ref()
@@ -237,15 +317,11 @@ impl Workbench {
         product.map(|product| (id, product))
     }
 
-    pub(crate) fn record(
+    fn record(
         &self,
         work: impl FnOnce() -> Result<(String, Work), ApiError>,
     ) -> Result<(u32, Work, Cancel), ApiError> {
         let (title, work) = work()?;
-        let model = match &work {
-            Work::Convert(conversion) => conversion.reference.clone(),
-            _ => None,
-        };
         let scorecard = match &work {
             Work::Scorecard { scorecard, .. } => Some(*scorecard),
             _ => None,
@@ -254,7 +330,7 @@ impl Workbench {
             title: &title,
             work: &work,
             scorecard,
-            model: model.as_deref(),
+            model: work.model(),
             pausable: work.keeps_what_it_has(),
         })?;
         let cancel = Cancel::default();
@@ -266,7 +342,7 @@ impl Workbench {
         Ok((id, work, cancel))
     }
 
-    pub(crate) fn run_in_background(self: &Arc<Self>, id: u32, work: Work, cancel: Cancel) {
+    fn run_in_background(self: &Arc<Self>, id: u32, work: Work, cancel: Cancel) {
         let workbench = Arc::clone(self);
         std::thread::spawn(move || {
             // The error is in the store, where every shell reads it.
@@ -324,7 +400,12 @@ impl Workbench {
         let (state, error) = match &done {
             Ok(_) => (JobState::Done, None),
             Err(error) if error.code == ErrorCode::Cancelled => {
-                let paused = self.store.asked_to_stop(id).ok().flatten() == Some(Stop::Pause);
+                let asked = self.store.asked_to_stop(id).ok().flatten();
+                // Ctrl-C ends these for now: what came is kept, and the same command goes on.
+                let paused = match work {
+                    Work::Download { .. } | Work::TimeLapse { .. } => asked != Some(Stop::Cancel),
+                    _ => asked == Some(Stop::Pause),
+                };
                 let state = if paused {
                     JobState::Paused
                 } else {
@@ -334,7 +415,7 @@ impl Workbench {
             }
             Err(error) => (JobState::Failed, Some(error)),
         };
-        let finished = self.store.finish_job(id, state, error);
+        let finished = self.store.finish_job(id, state, work.ended(state), error);
         self.running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -391,16 +472,34 @@ impl Workbench {
                 .measure_perplexity(id, request, cancel, on_progress)
                 .map(Product::Perplexity),
             Work::FetchMmlu => self
-                .fetch_and_use_mmlu(&Hub::of_process(), cancel, on_progress)
+                .fetch_and_use_mmlu(self.hub(), cancel, on_progress)
                 .map(|_| Product::Questions),
             Work::Convert(conversion) => self
                 .write_converted(conversion, cancel, on_progress)
                 .map(Product::Converted),
+            Work::Download { reference } => self
+                .download(id, reference, cancel, on_progress)
+                .map(Product::Model),
+            Work::TimeLapse {
+                request,
+                engine,
+                time_lapse,
+                mmlu,
+            } => {
+                let lapse = Lapse {
+                    id: *time_lapse,
+                    request,
+                    engine,
+                    mmlu: mmlu.as_deref(),
+                };
+                self.measure_time_lapse(id, lapse, cancel, on_progress)
+                    .map(|()| Product::TimeLapse(*time_lapse))
+            }
         }
     }
 
     /// One job at a time in this process; the others wait and say so.
-    fn job_turn(
+    pub(crate) fn job_turn(
         &self,
         cancel: &Cancel,
         on_progress: &mut dyn FnMut(&JobProgress),

@@ -2,17 +2,21 @@
 //!
 //! The window and the command line call this crate and nothing below it.
 
+mod advice;
 pub mod api;
 mod cancel;
 mod charts;
 mod chat;
 mod compare;
 mod convert;
+mod downloads;
 mod export;
 mod facade;
 mod figures;
+mod fit;
 mod forecast;
 mod hashes;
+mod hub;
 mod jobs;
 mod lease;
 mod machine;
@@ -26,6 +30,7 @@ pub mod requests;
 mod results;
 mod scorecards;
 mod store;
+mod time_lapses;
 mod words;
 mod worker;
 

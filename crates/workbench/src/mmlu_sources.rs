@@ -8,13 +8,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use billion_eval::tasks::mmlu::{DEFAULT_SHOTS, Location, MmluData, SUBJECTS};
-use billion_hub::{Control, Event, Hub, datasets};
+use billion_hub::{Control, Hub, datasets};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, MmluOrigin, MmluSource, MmluSubject, Rate};
+use crate::api::{ApiError, MmluOrigin, MmluSource, MmluSubject};
 use crate::cancel::Cancel;
+use crate::downloads::tell;
 use crate::facade::Workbench;
-use crate::machine::bytes_words;
 use crate::requests::JobProgress;
 
 /// How often a download asks whether it should stop.
@@ -190,32 +190,6 @@ impl Workbench {
     }
 }
 
-/// What an event of a download changes about its progress; units are bytes.
-fn tell(progress: &mut JobProgress, event: Event) {
-    progress.rate = None;
-    match event {
-        Event::Progress(now) => {
-            progress.step = format!(
-                "{} of {}, {}",
-                bytes_words(now.done_bytes),
-                bytes_words(now.total_bytes),
-                now.file
-            );
-            progress.done = u32::try_from(now.done_bytes).unwrap_or(u32::MAX);
-            progress.total = u32::try_from(now.total_bytes).unwrap_or(u32::MAX);
-            progress.eta_s = now.left.map(|left| left.as_secs_f64());
-            progress.rate = (now.bytes_per_s > 0.0).then(|| Rate {
-                per_s: now.bytes_per_s,
-                unit: "bytes".to_owned(),
-            });
-        }
-        Event::Waiting { reason } => progress.step = format!("waits: {reason}"),
-        Event::Verifying { file } => progress.step = format!("checks {file}"),
-        Event::Verified { file } => progress.step = format!("{file} is whole"),
-        Event::Paused | Event::Resumed => {}
-    }
-}
-
 fn source(origin: MmluOrigin, path: &Path, data: &MmluData) -> MmluSource {
     let examples = data.examples();
     let shots = data
@@ -333,6 +307,7 @@ mod tests {
             data_dir: Some(data.to_owned()),
             engine: Some(data.join("billion")),
             resource_dir: None,
+            hub: None,
         })
         .unwrap()
     }

@@ -1,17 +1,22 @@
-//! Models as the shells see them: listed, described, imported and removed by the library of `billion-hub`.
+//! Models as the shells see them: listed, described, imported and removed by the library of `billion-hub`. How they fit
+//! into memory is `fit`, how they come here `downloads`.
 
 use std::path::{Path, PathBuf};
 
-use billion_hub::{self as hub, CATALOGUE, Facts, Installed, Known, Places, STARTER_ID, Source};
+use billion_hub::{
+    self as hub, CATALOGUE, Facts, Gate, Hub, Installed, Known, ModelReference, Places, STARTER_ID,
+    Source,
+};
 
 use crate::api::{
-    ApiError, Catalogued, Fact, Fit, FitLevel, ModelDetails, ModelEntry, ModelSource,
+    ApiError, Catalogued, DiskUsage, ErrorCode, Fact, ModelDetails, ModelEntry, ModelSource,
 };
-use crate::facade::Workbench;
-use crate::machine;
+use crate::facade::{Workbench, disk_bytes};
+use crate::fit::{fit_of_facts, fit_of_known, unusable};
+use crate::machine::{self, bytes_words};
 
 /// The article's four, which `pull --contenders` fetches.
-const ARTICLE: [&str; 4] = [
+pub(crate) const ARTICLE: [&str; 4] = [
     "tinyllama-1.1b-chat",
     "llama-3.2-1b",
     "stablelm-2-1.6b",
@@ -24,6 +29,7 @@ pub(crate) struct Model {
     /// What results are stored under; follows as a reference from everywhere.
     pub(crate) id: String,
     pub(crate) name: String,
+    pub(crate) source: Source,
     /// File or folder.
     pub(crate) path: PathBuf,
     /// Of the weights.
@@ -52,14 +58,57 @@ impl Workbench {
             .installed()
             .map_err(failed)?
             .into_iter()
-            .map(|model| entry(model, free))
+            .map(|model| entry(self.hub(), model, free))
             .collect();
         for known in &CATALOGUE {
             if known.id != STARTER_ID && entries.iter().all(|entry| entry.id != known.id) {
-                entries.push(catalogue_entry(known));
+                entries.push(catalogue_entry(self.hub(), known, free));
             }
         }
         Ok(entries)
+    }
+
+    /// One installed model as listed, by its reference.
+    pub(crate) fn model_entry(&self, reference: &str) -> Result<ModelEntry, ApiError> {
+        let resolved = self.library.resolve(reference).map_err(failed)?;
+        Ok(entry(
+            self.hub(),
+            self.library.describe(resolved),
+            machine::free_memory_bytes(),
+        ))
+    }
+
+    /// The id of a model on this machine, the same for every way of writing it.
+    pub fn model_id(&self, reference: &str) -> Result<String, ApiError> {
+        Ok(self.library.resolve(reference).map_err(failed)?.id)
+    }
+
+    /// Ids of the article's four models.
+    pub fn contenders(&self) -> Vec<String> {
+        ARTICLE.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    /// What models take on the disk: those of Billion's own folder, and those of the hub's cache, which Python tools share.
+    pub fn disk_usage(&self) -> Result<DiskUsage, ApiError> {
+        let hub = self.hub();
+        let folder = &hub.settings().cache;
+        let own_bytes = disk_bytes(self.data_dir());
+        let hub_bytes = hub.models_on_this_machine().iter().map(|m| m.bytes).sum();
+        let folder_words = folder.display().to_string();
+        let mut words = format!("{} of Billion's own", bytes_words(own_bytes));
+        if hub_bytes > 0 {
+            words = format!(
+                "{words}; {} of models in {folder_words}, which other tools share",
+                bytes_words(hub_bytes)
+            );
+        }
+        Ok(DiskUsage {
+            own_bytes,
+            hub_bytes,
+            hub_folder: folder_words,
+            free_bytes: hub.free_cache_bytes(),
+            words,
+        })
     }
 
     /// Everything known of an installed model.
@@ -70,7 +119,7 @@ impl Workbench {
             Err(problem) => return Err(ApiError::failed(problem.clone())),
         };
         Ok(ModelDetails {
-            entry: entry(installed, machine::free_memory_bytes()),
+            entry: entry(self.hub(), installed, machine::free_memory_bytes()),
             sha256,
             facts: inspection
                 .details
@@ -87,10 +136,10 @@ impl Workbench {
     /// Adds a model file or folder to the library. It is checked whole first; the same weights twice are one model.
     pub fn import_model(&self, path: &Path) -> Result<ModelEntry, ApiError> {
         let installed = self.library.import(path).map_err(failed)?;
-        Ok(entry(installed, machine::free_memory_bytes()))
+        Ok(entry(self.hub(), installed, machine::free_memory_bytes()))
     }
 
-    /// Removes an imported model and its files; stored results stay.
+    /// Removes a model and its files, also from the hub's cache; stored results stay.
     pub fn remove_model(&self, id: &str) -> Result<(), ApiError> {
         if let Ok(resolved) = self.library.resolve(id) {
             self.pool.unload(&resolved.path);
@@ -104,14 +153,15 @@ impl Workbench {
         let Installed {
             id,
             name,
+            source,
             path,
             contents,
-            ..
         } = self.library.describe(resolved);
         let (sha256, facts) = contents.map_err(ApiError::failed)?;
         Ok(Model {
             id,
             name,
+            source,
             path,
             sha256,
             facts,
@@ -141,8 +191,23 @@ impl Workbench {
     }
 }
 
-fn entry(model: Installed, free_bytes: u64) -> ModelEntry {
-    let known = Known::find(&model.id);
+/// The catalogue's entry of an installed model: as published, a checkpoint of it, or quantized here.
+pub(crate) fn known_of(id: &str, source: Source) -> Option<&'static Known> {
+    match source {
+        Source::Starter => Known::find(STARTER_ID),
+        Source::HubCache | Source::Made => ModelReference::parse(id).ok()?.known(),
+        Source::Imported | Source::Path => None,
+    }
+}
+
+fn entry(hub: &Hub, model: Installed, free_bytes: u64) -> ModelEntry {
+    let known = known_of(&model.id, model.source);
+    let owner = match model.source {
+        Source::HubCache => ModelReference::parse(&model.id)
+            .ok()
+            .and_then(|asked| Some(asked.repo.repo.id.split('/').next()?.to_owned())),
+        _ => None,
+    };
     let (facts, problem) = match model.contents {
         Ok((_, facts)) => (Some(facts), None),
         Err(problem) => (None, Some(problem)),
@@ -152,9 +217,14 @@ fn entry(model: Installed, free_bytes: u64) -> ModelEntry {
         id: model.id,
         name: model.name,
         params: facts.as_ref().map(|facts| facts.params),
-        architecture: facts
-            .as_ref()
-            .map_or_else(|| "unknown".to_owned(), |facts| facts.architecture.clone()),
+        architecture: facts.as_ref().map_or_else(
+            || {
+                known
+                    .map_or("unknown", |known| known.architecture)
+                    .to_owned()
+            },
+            |facts| facts.architecture.clone(),
+        ),
         quant: facts.as_ref().map(|facts| facts.quant.clone()),
         bytes: facts.as_ref().map(|facts| facts.file_bytes),
         license: known
@@ -162,61 +232,56 @@ fn entry(model: Installed, free_bytes: u64) -> ModelEntry {
             .or_else(|| said(|facts| facts.license.clone())),
         publisher: known
             .map(|known| known.publisher.to_owned())
-            .or_else(|| said(|facts| facts.publisher.clone())),
+            .or_else(|| said(|facts| facts.publisher.clone()))
+            .or(owner),
         context_len: facts.as_ref().map(|facts| facts.context_len as u32),
         installed: true,
         source: match model.source {
             Source::Starter => ModelSource::Starter,
             Source::Imported | Source::Path => ModelSource::Imported,
+            Source::HubCache => ModelSource::HubCache,
+            Source::Made => ModelSource::Quantized,
         },
-        fit: facts.as_ref().map_or_else(
-            || Fit {
-                level: FitLevel::Unknown,
-                words: "cannot be used".to_owned(),
-                sum: None,
-            },
-            |facts| fit(facts, free_bytes),
-        ),
+        fit: facts
+            .as_ref()
+            .map_or_else(unusable, |facts| fit_of_facts(facts, None, free_bytes)),
         good_at: known.map(|known| known.good_at.to_owned()),
         chat: facts.as_ref().is_some_and(|facts| facts.chat),
         path: Some(model.path.display().to_string()),
         problem,
-        known: known.map(catalogued),
+        known: known.map(|known| catalogued(hub, known)),
     }
 }
 
-fn catalogue_entry(known: &Known) -> ModelEntry {
+fn catalogue_entry(hub: &Hub, known: &Known, free_bytes: u64) -> ModelEntry {
     ModelEntry {
         id: known.id.to_owned(),
         name: known.name.to_owned(),
         params: Some(known.params),
         architecture: known.architecture.to_owned(),
         quant: None,
-        bytes: Some(known.params * known.weight_bytes),
+        bytes: Some(hub.download_size(known).bytes),
         license: Some(known.license.to_owned()),
         publisher: Some(known.publisher.to_owned()),
         context_len: Some(known.context_len as u32),
         installed: false,
         source: ModelSource::Catalogue,
-        fit: Fit {
-            level: FitLevel::Unknown,
-            words: "not on this machine".to_owned(),
-            sum: None,
-        },
+        fit: fit_of_known(known, None, free_bytes),
         good_at: Some(known.good_at.to_owned()),
         chat: false,
         path: None,
         problem: None,
-        known: Some(catalogued(known)),
+        known: Some(catalogued(hub, known)),
     }
 }
 
-fn catalogued(known: &Known) -> Catalogued {
+fn catalogued(hub: &Hub, known: &Known) -> Catalogued {
+    let size = hub.download_size(known);
     Catalogued {
         repository: known.repository.to_owned(),
-        page: format!("https://huggingface.co/{}", known.repository),
-        download_bytes: known.params * known.weight_bytes,
-        estimated: true,
+        page: format!("{}/{}", hub.settings().endpoint, known.repository),
+        download_bytes: size.bytes,
+        estimated: size.estimated,
         gated: known.gated,
         contender: known.contender,
         article: ARTICLE.contains(&known.id),
@@ -227,20 +292,22 @@ fn catalogued(known: &Known) -> Catalogued {
     }
 }
 
-pub(crate) fn fit(facts: &Facts, free_bytes: u64) -> Fit {
-    let fit = hub::fit(facts, None, free_bytes);
-    Fit {
-        level: match fit.level {
-            hub::FitLevel::Well => FitLevel::Well,
-            hub::FitLevel::Tight => FitLevel::Tight,
-            hub::FitLevel::TooBig => FitLevel::TooBig,
-        },
-        words: fit.words,
-        sum: Some(fit.sum),
-    }
-}
-
+/// An error of the hub as the shells take it: what stands before a gated repository has codes of its own, and every page
+/// that mends an error goes along.
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
-fn failed(error: hub::Error) -> ApiError {
-    ApiError::failed(error.to_string())
+pub(crate) fn failed(error: hub::Error) -> ApiError {
+    let code = match &error {
+        hub::Error::Gated { gate, .. } => match gate {
+            Gate::NoToken | Gate::TokenScope => ErrorCode::NeedsToken,
+            Gate::NotAccepted => ErrorCode::LicenceNotAccepted,
+            Gate::Waiting | Gate::Denied => ErrorCode::AccessDenied,
+        },
+        hub::Error::BadToken { .. } => ErrorCode::NeedsToken,
+        hub::Error::Cancelled | hub::Error::Stopped { .. } => ErrorCode::Cancelled,
+        _ => ErrorCode::Failed,
+    };
+    ApiError {
+        link: error.link().map(str::to_owned),
+        ..ApiError::new(code, error.to_string())
+    }
 }

@@ -84,6 +84,7 @@ fn open(data: &Path) -> Arc<Workbench> {
         data_dir: Some(data.to_owned()),
         engine: Some(std::env::current_exe().unwrap()),
         resource_dir: None,
+        hub: None,
     })
     .unwrap()
 }
@@ -609,6 +610,7 @@ fn refused() {
         data_dir: Some(dir.path().join("other")),
         engine: Some(dir.path().join("billion")),
         resource_dir: None,
+        hub: None,
     })
     .unwrap();
     let events = answer(&elsewhere, &send("hi", 1));

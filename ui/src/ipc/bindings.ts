@@ -12,8 +12,34 @@ export const commands = {
 	modelDetails: (id: string) => __TAURI_INVOKE<ModelDetails>("model_details", { id }),
 	/**  Adds a model file or folder to the library. */
 	importModel: (path: string) => __TAURI_INVOKE<ModelEntry>("import_model", { path }),
-	/**  Removes a model from the library. */
+	/**  Removes a model and its files. */
 	removeModel: (id: string) => __TAURI_INVOKE<null>("remove_model", { id }),
+	/**  What models take on the disk. */
+	diskUsage: () => __TAURI_INVOKE<DiskUsage>("disk_usage"),
+	/**  Whether a model fits with so many tokens of context. */
+	modelFit: (id: string, context: number | null) => __TAURI_INVOKE<Fit>("model_fit", { id, context }),
+	/**  The contenders against kinds of machine. */
+	whatRunsHere: () => __TAURI_INVOKE<RunsHere>("what_runs_here"),
+	/**  "Which should I choose?". */
+	advice: () => __TAURI_INVOKE<Advice[]>("advice"),
+	/**  What downloads of these models would take. */
+	planDownloads: (references: string[]) => __TAURI_INVOKE<DownloadPlan>("plan_downloads", { references }),
+	/**  Starts the download of a model, or goes on with it. */
+	startDownload: (reference: string) => __TAURI_INVOKE<Job>("start_download", { reference }),
+	/**  Starts the downloads of the article's four models. */
+	startContenders: () => __TAURI_INVOKE<Job[]>("start_contenders"),
+	/**  Training steps whose checkpoints can be had. */
+	checkpoints: (model: string) => __TAURI_INVOKE<number[]>("checkpoints", { model }),
+	/**  Looks at a model over its training, in the background. */
+	startTimeLapse: (request: TimeLapseRequest) => __TAURI_INVOKE<Job>("start_time_lapse", { request }),
+	/**  All time-lapses, the latest first. */
+	timeLapses: () => __TAURI_INVOKE<TimeLapseHead[]>("time_lapses"),
+	/**  A time-lapse with what there is of it so far. */
+	timeLapse: (id: number) => __TAURI_INVOKE<TimeLapse>("time_lapse", { id }),
+	/**  Repositories that a keyword finds. */
+	searchModels: (keyword: string) => __TAURI_INVOKE<FoundModel[]>("search_models", { keyword }),
+	/**  A repository with everything that can be fetched of it. */
+	lookUpModel: (text: string) => __TAURI_INVOKE<FoundModel>("look_up_model", { text }),
 	/**  Stored chats whose title or text holds `search`, the latest first; empty finds all. */
 	listChats: (search: string) => __TAURI_INVOKE<ChatSummary[]>("list_chats", { search }),
 	/**  A stored chat. */
@@ -101,6 +127,22 @@ export type About = {
 	starter_dir: string | null,
 	/**  Bytes that Billion's own files take. */
 	disk_bytes: number,
+};
+
+/**  A piece of the guide "Which should I choose?". */
+export type Advice = {
+	/**  What a person wants: "Most per byte". */
+	want: string,
+	/**  The answer, in a sentence or two. */
+	answer: string,
+	/**  The model to take. */
+	model: string,
+	/**  Its name. */
+	name: string,
+	/**  It is on this machine. */
+	installed: boolean,
+	/**  The measured results that it rests on, in words; none while there are none. */
+	rests_on: string | null,
 };
 
 /**  An answered multiple-choice question. */
@@ -417,6 +459,34 @@ export type ComparedRow = {
 	change: string | null,
 };
 
+/**  What models take on the disk. */
+export type DiskUsage = {
+	/**  Everything in Billion's own folder. */
+	own_bytes: number,
+	/**  Models in the hub's cache, whoever put them there. */
+	hub_bytes: number,
+	/**  The hub's cache, which Python tools share. */
+	hub_folder: string,
+	/**  Free on its disk; none where the system does not say. */
+	free_bytes: number | null,
+	/**  All of it in a line. */
+	words: string,
+};
+
+/**  What downloads would take, told before they start. */
+export type DownloadPlan = {
+	/**  One a model, in the order asked. */
+	models: PlannedDownload[],
+	/**  Of all of them, less what is on this machine. */
+	bytes: number,
+	/**  Some sizes are computed from the number of parameters, because the hub did not say. */
+	estimated: boolean,
+	/**  Free on the disk that takes them. */
+	free_disk_bytes: number,
+	/**  The folder that takes them. */
+	folder: string,
+};
+
 /**  The errors that a shell treats differently. */
 export type ErrorCode = 
 /**  The engine process ended in the middle of the work; trying again starts a new one. */
@@ -491,6 +561,20 @@ export type Figure = {
 	run: number | null,
 };
 
+/**  Something to fetch of a repository: its safetensors, or one GGUF file. */
+export type FileChoice = {
+	/**  The MODEL reference that fetches it. */
+	id: string,
+	/**  "safetensors, BF16" or the file's name. */
+	name: string,
+	/**  Bytes to fetch. */
+	bytes: number,
+	/**  It is on this machine. */
+	installed: boolean,
+	/**  Will it run here? Estimated from its size. */
+	fit: Fit,
+};
+
 /**  How well a model fits into this machine's memory. */
 export type Fit = {
 	/**  For colour and order. */
@@ -526,6 +610,28 @@ export type Flip = {
 	b: string,
 	/**  The first is the right one. */
 	a_right: boolean,
+};
+
+/**  A repository that the hub found for a keyword, a name or an address. */
+export type FoundModel = {
+	/**  `OWNER/NAME`. */
+	repository: string,
+	/**  Its page. */
+	page: string,
+	/**  Its revision, where one was named. */
+	revision: string | null,
+	/**  "llama"; none while the hub was not asked for it. */
+	architecture: string | null,
+	/**  Why Billion cannot run it, if that is known. */
+	problem: string | null,
+	/**  SPDX or the licence's own name. */
+	license: string | null,
+	/**  Its publisher gives it to accounts that accepted the licence. */
+	gated: boolean,
+	/**  Downloads of the last month. */
+	downloads: number | null,
+	/**  What can be fetched of it; empty while the hub was not asked for it (`look_up_model`). */
+	choices: FileChoice[],
 };
 
 /**  Figures that a scorecard lacks. */
@@ -609,6 +715,18 @@ export type JudgedCompletion = {
 	seconds: number,
 	/**  Tokens generated. */
 	tokens: number,
+};
+
+/**  A kind of machine. */
+export type MachineKind = {
+	/**  "CPU, INT4". */
+	name: string,
+	/**  Memory that a model may take there. */
+	budget_bytes: number,
+	/**  It is this machine. */
+	here: boolean,
+	/**  What is unproven there, for example a device that Billion was not tested on. */
+	note: string | null,
 };
 
 /**  Where MMLU questions come from. */
@@ -714,6 +832,20 @@ export type ModelSource =
 "quantized" | 
 /**  Known, but not on this machine. */
 "catalogue";
+
+/**  One model of a plan. */
+export type PlannedDownload = {
+	/**  As a MODEL reference. */
+	id: string,
+	/**  For people. */
+	name: string,
+	/**  Bytes to fetch, less what is on this machine. */
+	bytes: number,
+	/**  It is on this machine, whole. */
+	installed: boolean,
+	/**  Its publisher gives it to accounts that accepted the licence. */
+	gated: boolean,
+};
 
 /**  How fast a job works. */
 export type Rate = {
@@ -858,6 +990,26 @@ export type RunSummary = {
 	scorecard: number | null,
 };
 
+/**  "What runs here?": models by kinds of machine. */
+export type RunsHere = {
+	/**  Kinds of machine. */
+	columns: MachineKind[],
+	/**  One a contender. */
+	rows: RunsRow[],
+	/**  What the figures rest on. */
+	basis: string,
+};
+
+/**  A contender in the table. */
+export type RunsRow = {
+	/**  Model id. */
+	model: string,
+	/**  For people. */
+	name: string,
+	/**  One a column, in order. */
+	cells: Fit[],
+};
+
 /**  A scorecard: table, charts and verdicts, all drawn from the store. */
 export type Scorecard = {
 	/**  Number in the store. */
@@ -989,4 +1141,56 @@ export type Theme =
 "light" | 
 /**  Dark. */
 "dark";
+
+/**  A model over its training, drawn from the store. */
+export type TimeLapse = {
+	/**  As listed. */
+	head: TimeLapseHead,
+	/**  What each checkpoint continued. */
+	prompt: string,
+	/**  The checkpoints evaluated so far, by step. */
+	points: TimeLapsePoint[],
+	/**  MMLU, then perplexity, over training steps. */
+	charts: ChartData[],
+};
+
+/**  A time-lapse in the list. */
+export type TimeLapseHead = {
+	/**  Number in the store. */
+	id: number,
+	/**  Model id. */
+	model: string,
+	/**  Checkpoints asked for. */
+	steps: number,
+	/**  Checkpoints evaluated. */
+	done: number,
+	/**  When it was begun. */
+	created_at: number,
+};
+
+/**  One checkpoint. */
+export type TimeLapsePoint = {
+	/**  Training step. */
+	step: number,
+	/**  Tokens that it had seen. */
+	training_tokens: number,
+	/**  MMLU accuracy. */
+	mmlu: Figure | null,
+	/**  Perplexity on Billion's own text. */
+	perplexity: Figure | null,
+	/**  Its greedy continuation of the prompt. */
+	continuation: string | null,
+	/**  Why it is missing, if it is. */
+	problem: string | null,
+};
+
+/**  What to look at over a model's training. */
+export type TimeLapseRequest = {
+	/**  A model with checkpoints. */
+	model: string,
+	/**  Training steps, of those that `checkpoints` lists. */
+	steps: number[],
+	/**  What each checkpoint continues. */
+	prompt: string,
+};
 

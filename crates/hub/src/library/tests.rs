@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fit::fit;
+use crate::settings::{HubSettings, Limits};
 
 /// A data folder of its own, with the checkout's starter pack.
 fn library(data: &Path) -> Library {
@@ -9,7 +10,16 @@ fn library(data: &Path) -> Library {
         current: Some(PathBuf::from(env!("CARGO_MANIFEST_DIR"))),
         ..Places::default()
     };
-    Library::open(data, &places)
+    Library::open(data, &places, offline(data))
+}
+
+/// A hub whose cache is in the data folder, and which is asked for nothing.
+fn offline(data: &Path) -> Hub {
+    let settings = HubSettings {
+        offline: true,
+        ..HubSettings::new("http://127.0.0.1:9", data.join("hub"))
+    };
+    Hub::new(settings, Limits::default())
 }
 
 fn starter_file(library: &Library) -> PathBuf {
@@ -90,16 +100,21 @@ fn references_resolve_or_say_what_to_do() {
     for (reference, says) in [
         (
             "tinyllama",
-            "TinyLlama 1.1B Chat v1.0 (tinyllama-1.1b-chat) is not on this machine; get a .gguf file",
+            "TinyLlama 1.1B Chat v1.0 is not on this machine; get it with: billion models pull tinyllama-1.1b-chat",
         ),
         ("startr", "did you mean starter?"),
         ("tiny-llama-1.1b-chat", "did you mean tinyllama-1.1b-chat"),
         ("qqqqqqqq", "billion models list shows"),
         ("no/such/file.gguf", "no such file or folder"),
         ("missing.gguf", "no such file or folder"),
-        ("hf:a/b", "downloads nothing"),
-        ("pythia-1b@step1000", "neither checkpoints"),
-        ("tinyllama:q4_0", "neither checkpoints"),
+        ("hf:a/b", "models pull hf:a/b"),
+        ("hf:a", "OWNER/NAME"),
+        (
+            "pythia@step1000",
+            "Pythia 1B at step1000 is not on this machine; get it with: billion models pull pythia-1b@step1000",
+        ),
+        ("tinyllama:q4_0", "models pull tinyllama-1.1b-chat:q4_0"),
+        ("tinyllama:q3", "it writes q4_0"),
         ("", "cannot be empty"),
         ("../../etc", "no such file"),
     ] {
@@ -116,7 +131,7 @@ fn a_gguf_is_imported_once_and_removed_whole() {
     let data = tempfile::tempdir().expect("a folder");
     // Without a starter pack, so that its file is new to the library.
     let file = starter_file(&library(data.path()));
-    let library = Library::open(data.path(), &Places::default());
+    let library = Library::open(data.path(), &Places::default(), offline(data.path()));
     assert!(library.starter().is_err() && library.installed().expect("empty").is_empty());
     let elsewhere = tempfile::tempdir().expect("a folder");
     let mine = elsewhere.path().join("My Model.Q4_1.gguf");
@@ -182,7 +197,7 @@ fn damaged_files_are_not_imported_and_leave_nothing() {
 #[test]
 fn a_folder_is_imported_with_what_runs_it_and_nothing_else() {
     let data = tempfile::tempdir().expect("a folder");
-    let library = Library::open(data.path(), &Places::default());
+    let library = Library::open(data.path(), &Places::default(), offline(data.path()));
     let fixture = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../llm/tests/fixtures/gqa"
@@ -228,7 +243,7 @@ fn a_folder_is_imported_with_what_runs_it_and_nothing_else() {
 #[test]
 fn what_broken_off_work_left_behind_is_removed_a_day_later() {
     let data = tempfile::tempdir().expect("a folder");
-    let library = Library::open(data.path(), &Places::default());
+    let library = Library::open(data.path(), &Places::default(), offline(data.path()));
     let models = data.path().join("models");
     let (old, fresh) = (models.join(".import-1-abc"), models.join(".removed-2-abc"));
     for folder in [&old, &fresh] {
@@ -245,4 +260,111 @@ fn what_broken_off_work_left_behind_is_removed_a_day_later() {
     ));
     library.import(fixture).expect("imported");
     assert!(!old.exists() && fresh.exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn models_of_the_hubs_cache_are_listed_used_and_removed() {
+    let data = tempfile::tempdir().expect("a folder");
+    let library = Library::open(data.path(), &Places::default(), offline(data.path()));
+    let fixture = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../llm/tests/fixtures/gqa"
+    ));
+    let cached = |repo: &str, revision: &str, commit: &str| {
+        let folder = data.path().join("hub").join(repo);
+        let snapshot = folder.join("snapshots").join(commit.repeat(40));
+        std::fs::create_dir_all(&snapshot).expect("made");
+        std::fs::create_dir_all(folder.join("refs")).expect("made");
+        std::fs::create_dir_all(folder.join("blobs")).expect("made");
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            let blob = match name {
+                "model.safetensors" => commit.repeat(64),
+                _ => sha256_file(&fixture.join(name)).expect("read")[..40].to_owned(),
+            };
+            std::fs::copy(fixture.join(name), folder.join("blobs").join(&blob)).expect("copied");
+            std::os::unix::fs::symlink(Path::new("../../blobs").join(&blob), snapshot.join(name))
+                .expect("linked");
+        }
+        std::fs::write(folder.join("refs").join(revision), commit.repeat(40)).expect("written");
+        snapshot
+    };
+    let pythia = cached("models--EleutherAI--pythia-1b", "step8", "a");
+    let other = cached("models--owner--name", "main", "b");
+    // Another tool's model that Billion cannot run is not listed.
+    let bert = cached("models--other--bert", "main", "c");
+    std::fs::remove_file(bert.join("config.json")).expect("removed");
+    std::fs::write(bert.join("config.json"), r#"{"model_type": "bert"}"#).expect("written");
+
+    let listed = library.installed().expect("listed");
+    let ids: Vec<(&str, &str)> = listed
+        .iter()
+        .map(|model| (model.id.as_str(), model.name.as_str()))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            ("hf:owner/name", "owner/name"),
+            ("pythia-1b@step8", "Pythia 1B at step8")
+        ]
+    );
+    let (sha256, _) = listed[0].contents.as_ref().expect("usable");
+    assert_eq!(*sha256, "b".repeat(64), "the name of its blob");
+    assert_eq!(library.imported_bytes(), 0, "it is not Billion's own");
+    let resolved = library.resolve("pythia@step8").expect("found");
+    assert_eq!(
+        (resolved.source, &resolved.path),
+        (Source::HubCache, &pythia)
+    );
+    assert!(library.resolve("pythia").is_err());
+
+    library.remove("hf:owner/name").expect("removed");
+    assert!(!other.exists() && pythia.exists());
+    library.remove("pythia@step8").expect("removed");
+    assert!(library.installed().expect("listed").is_empty());
+}
+
+#[test]
+fn what_was_made_here_is_kept_under_its_reference() {
+    let data = tempfile::tempdir().expect("a folder");
+    let library = Library::open(data.path(), &Places::default(), offline(data.path()));
+    let fixture = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../llm/tests/fixtures/gqa.gguf"
+    ));
+    let make = || {
+        let folder = library.workshop().expect("made");
+        std::fs::copy(fixture, folder.join("model.gguf")).expect("copied");
+        let made = Made {
+            reference: "tinyllama-1.1b-chat:q4_0".to_owned(),
+            name: "TinyLlama 1.1B Chat v1.0 as Q4_0".to_owned(),
+            file: Some("model.gguf".to_owned()),
+            origin: "tinyllama-1.1b-chat".to_owned(),
+        };
+        library.keep_made(&folder, &made)
+    };
+    let made = make().expect("kept");
+    assert_eq!(
+        (made.id.as_str(), made.source),
+        ("tinyllama-1.1b-chat:q4_0", Source::Made)
+    );
+    for reference in ["tinyllama:q4_0", "tinyllama-1.1b-chat:Q4_0"] {
+        let resolved = library.resolve(reference).expect("found");
+        assert_eq!((&resolved.id, &resolved.path), (&made.id, &made.path));
+    }
+    // Made again, it takes the place of the first.
+    make().expect("kept");
+    assert_eq!(library.installed().expect("listed").len(), 1);
+    // What cannot be opened is not kept.
+    let broken = library.workshop().expect("made");
+    std::fs::write(broken.join("model.gguf"), "GGUF").expect("written");
+    let made = Made {
+        reference: "pythia-1b:q4_0".to_owned(),
+        name: String::new(),
+        file: Some("model.gguf".to_owned()),
+        origin: String::new(),
+    };
+    assert!(library.keep_made(&broken, &made).is_err());
+    library.remove("tinyllama-1.1b-chat:q4_0").expect("removed");
+    assert!(library.resolve("tinyllama:q4_0").is_err());
 }

@@ -135,6 +135,22 @@ pub struct Catalogued {
     pub checkpoints: bool,
 }
 
+/// What models take on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "specta", derive(specta::Type))]
+pub struct DiskUsage {
+    /// Everything in Billion's own folder.
+    pub own_bytes: u64,
+    /// Models in the hub's cache, whoever put them there.
+    pub hub_bytes: u64,
+    /// The hub's cache, which Python tools share.
+    pub hub_folder: String,
+    /// Free on its disk; none where the system does not say.
+    pub free_bytes: Option<u64>,
+    /// All of it in a line.
+    pub words: String,
+}
+
 // ---------------------------------------------------------------- hub
 
 /// What downloads would take, told before they start.

@@ -5,6 +5,7 @@
 mod run;
 mod scorecard;
 mod stored;
+mod time_lapse;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use crate::words::subject_words;
 pub(crate) use run::run_charts;
 pub(crate) use scorecard::{ChartRow, scorecard_charts};
 pub(crate) use stored::stored_charts;
+pub(crate) use time_lapse::time_lapse_charts;
 
 /// Accuracy of guessing among four choices.
 pub(crate) const CHANCE: f64 = 0.25;

@@ -16,6 +16,7 @@ fn open() -> (tempfile::TempDir, Arc<Workbench>) {
         data_dir: Some(dir.path().to_owned()),
         engine: Some(dir.path().join("billion")),
         resource_dir: None,
+        hub: None,
     })
     .unwrap();
     (dir, workbench)

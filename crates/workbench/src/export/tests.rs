@@ -29,6 +29,7 @@ impl Bench {
             data_dir: Some(dir.path().join("data")),
             engine: Some(dir.path().join("billion")),
             resource_dir: None,
+            hub: None,
         })
         .unwrap();
         Self { dir, workbench }

@@ -10,6 +10,7 @@ mod mmlu;
 mod perplexity;
 mod samples;
 mod scorecard;
+mod time_lapse;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,7 @@ use crate::worker::{self, LoadedModel, Worker};
 
 pub use humaneval::Completions;
 pub(crate) use scorecard::eval_size;
+pub(crate) use time_lapse::Lapse;
 
 /// A model loaded into a worker of its own.
 struct Bench {

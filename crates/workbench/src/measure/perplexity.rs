@@ -1,8 +1,10 @@
 //! Perplexity of a text.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
-use super::{Details, Place, shell};
+use super::{Bench, Details, Place, shell};
 use crate::api::ApiError;
 use crate::cancel::Cancel;
 use crate::chat::unexpected;
@@ -25,17 +27,39 @@ impl Workbench {
     ) -> Result<PerplexityReport, ApiError> {
         let mut meter = Meter::new(0, on_progress);
         let _lease = self.lease.shared(cancel, &mut |why| meter.tell(why, 0))?;
-        let text_sha256 = self.hash_of(std::slice::from_ref(&request.text))?;
+        // A text that cannot be read is said before a model is loaded.
+        self.hash_of(std::slice::from_ref(&request.text))?;
         let mut bench = self.bench(&request.model, &request.engine, cancel, &mut meter)?;
-        let window = request.ctx.unwrap_or(bench.loaded.context_len);
-        let text = request.text.clone();
+        let place = Place {
+            job,
+            scorecard: None,
+        };
+        self.perplexity_of(
+            &mut bench,
+            place,
+            request.text.clone(),
+            request.ctx,
+            cancel,
+            &mut meter,
+        )
+    }
+
+    /// Scores a text in windows of `ctx` tokens (none takes the model's context), and stores the run.
+    pub(super) fn perplexity_of(
+        &self,
+        bench: &mut Bench,
+        place: Place,
+        text: PathBuf,
+        ctx: Option<u32>,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<PerplexityReport, ApiError> {
+        let text_sha256 = self.hash_of(std::slice::from_ref(&text))?;
+        let window = ctx.unwrap_or(bench.loaded.context_len);
         let run = bench.new_run(
             "perplexity",
             PERPLEXITY_VERSION,
-            Place {
-                job,
-                scorecard: None,
-            },
+            place,
             Details {
                 settings: json!({ "text": text, "text_sha256": text_sha256, "ctx": window }),
                 options: format!("--text {} --ctx {window}", shell(&text)),
@@ -44,10 +68,7 @@ impl Workbench {
         );
         let id = self.store.begin_run(&run)?;
         self.kept_if_done(id, || {
-            let ask = Ask::Perplexity {
-                text,
-                ctx: request.ctx,
-            };
+            let ask = Ask::Perplexity { text, ctx };
             let outcome = bench.worker.request(ask, cancel, &mut |event| {
                 if let Event::Progress { step, done, total } = event {
                     meter.total(total);

@@ -315,7 +315,11 @@ pub(crate) fn eval_size(size: ScorecardSize) -> billion_eval::sizes::Size {
     }
 }
 
-fn scorecard_mmlu(model: &str, size: ScorecardSize, engine: &EngineOptions) -> MmluRequest {
+pub(super) fn scorecard_mmlu(
+    model: &str,
+    size: ScorecardSize,
+    engine: &EngineOptions,
+) -> MmluRequest {
     let options = eval_size(size).mmlu_options();
     MmluRequest {
         model: model.to_owned(),

@@ -204,20 +204,39 @@ impl Store {
         })
     }
 
-    /// Ends a job.
+    /// The download of a model that is not done, the latest; `model` as it was recorded.
+    pub(crate) fn open_download(&self, model: &str) -> Result<Option<u32>, ApiError> {
+        self.read(|c| {
+            c.query_row(
+                "SELECT id FROM jobs WHERE model = ?1 AND work ->> '$.kind' = 'download' AND dismissed = 0
+                 AND state NOT IN ('done', 'cancelled') ORDER BY id DESC",
+                [model],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Jobs of a kind (`Work`'s tag) that are not done, the latest first.
+    pub(crate) fn open_jobs(&self, kind: &str) -> Result<Vec<u32>, ApiError> {
+        self.read(|c| {
+            let mut statement = c.prepare(
+                "SELECT id FROM jobs WHERE work ->> '$.kind' = ?1 AND dismissed = 0
+                 AND state NOT IN ('done', 'cancelled') ORDER BY id DESC",
+            )?;
+            let rows = statement.query_map([kind], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
+    /// Ends a job; `step` says how, in words.
     pub(crate) fn finish_job(
         &self,
         id: u32,
         state: JobState,
+        step: &str,
         error: Option<&ApiError>,
     ) -> Result<(), ApiError> {
-        let step = match state {
-            JobState::Done => "done",
-            JobState::Cancelled => "cancelled; what was measured is kept",
-            JobState::Paused => "paused; what was measured is kept",
-            JobState::Interrupted => "interrupted",
-            _ => "failed; what was measured is kept",
-        };
         self.write(|c| {
             c.execute(
                 "UPDATE jobs SET state = ?2, step = ?3, eta_s = NULL, rate = NULL, error = ?4 WHERE id = ?1",

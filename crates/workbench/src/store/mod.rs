@@ -9,6 +9,7 @@ mod jobs;
 mod runs;
 mod scorecards;
 mod settings;
+mod time_lapses;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ pub(crate) use completions::{CompletionRow, Judged};
 pub(crate) use jobs::{JobRow, NewJob, Stop};
 pub(crate) use runs::{NewRun, RunFilter, RunRow};
 pub(crate) use scorecards::ScorecardRowStored;
+pub(crate) use time_lapses::PointRow;
 
 /// Name of the file in the data folder.
 pub(crate) const FILE: &str = "billion.sqlite3";
@@ -33,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("003.sql"),
     include_str!("004.sql"),
     include_str!("005.sql"),
+    include_str!("006.sql"),
 ];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.

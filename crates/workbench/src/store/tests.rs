@@ -140,12 +140,16 @@ fn a_job_is_interrupted_only_when_its_process_is_gone() {
     );
     let told = store.job::<serde_json::Value>(mine).unwrap().job;
     assert_eq!((told.rate, told.pausable), (Some(rate), true));
-    store.finish_job(mine, JobState::Paused, None).unwrap();
+    store
+        .finish_job(mine, JobState::Paused, "paused", None)
+        .unwrap();
     let paused = store.job::<serde_json::Value>(mine).unwrap().job;
     assert_eq!((paused.state, paused.rate), (JobState::Paused, None));
     assert!(store.take_job(mine).unwrap(), "a paused job goes on");
     assert_eq!(store.asked_to_stop(mine).unwrap(), None);
-    store.finish_job(mine, JobState::Cancelled, None).unwrap();
+    store
+        .finish_job(mine, JobState::Cancelled, "cancelled", None)
+        .unwrap();
     assert!(store.dismiss_job(mine).unwrap());
     assert_eq!(store.jobs().unwrap().len(), 1);
 }

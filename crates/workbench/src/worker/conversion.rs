@@ -54,6 +54,27 @@ pub(super) fn convert(work: Work<'_>, ask: &ConvertAsk) -> Result<Outcome, ApiEr
     }
 }
 
+/// Writes safetensors for a checkpoint that is PyTorch's pickle.
+pub(super) fn convert_checkpoint(work: Work<'_>, folder: &Path) -> Result<Outcome, ApiError> {
+    let mut cancelled = false;
+    let written = billion_llm::convert_checkpoint(folder, &mut |progress| {
+        let units = |bytes: u64| bytes.div_ceil(PROGRESS_BYTES) as usize;
+        let step = format!(
+            "converts the checkpoint, {} of {}",
+            bytes_words(progress.done_bytes),
+            bytes_words(progress.total_bytes)
+        );
+        let flow = work.progress(&step, units(progress.done_bytes), units(progress.total_bytes));
+        cancelled = flow.is_break();
+        flow
+    });
+    match written {
+        Ok(_) => Ok(Outcome::CheckpointConverted),
+        Err(_) if cancelled => Err(ApiError::cancelled()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// A file that cannot be finished is not begun.
 fn check_room(out: &Path, bytes: u64) -> Result<(), ApiError> {
     let folder = match out.parent() {

@@ -143,6 +143,7 @@ impl Engine {
                 },
             ),
             Ask::Convert(ask) => conversion::convert(work, &ask),
+            Ask::ConvertCheckpoint { folder } => conversion::convert_checkpoint(work, &folder),
             Ask::Cancel { .. } => Err(failed("a cancel is no work")),
         }
     }

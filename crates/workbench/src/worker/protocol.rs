@@ -26,7 +26,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// What a worker can do. Everything but `Load`, `Judge` and `Convert` needs a loaded model.
+/// What a worker can do. Everything but `Load`, `Judge` and the two conversions needs a loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ask {
@@ -88,6 +88,12 @@ pub enum Ask {
     },
     /// Writes a model to a GGUF file. Needs no loaded model.
     Convert(ConvertAsk),
+    /// Writes `model.safetensors` beside a checkpoint that is PyTorch's pickle, of which only the data is read. Needs no
+    /// loaded model.
+    ConvertCheckpoint {
+        /// The folder of `pytorch_model.bin`.
+        folder: PathBuf,
+    },
     /// Ends the named request as soon as possible. Has no messages of its own.
     Cancel {
         /// The request to end.
@@ -273,6 +279,8 @@ pub enum Outcome {
     Perplexity(perplexity::Outcome),
     /// Of `Speed`.
     Speed(Box<speed::Outcome>),
+    /// Of `ConvertCheckpoint`.
+    CheckpointConverted,
     /// Of `Memory`.
     Memory(memory::Outcome),
     /// Of `Convert`.
