@@ -176,21 +176,18 @@ impl Workbench {
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<String, ApiError> {
         loop {
-            let done = match self.store.open_download(&asked.id())? {
-                None => self.run_in_foreground(|| Ok(download_work(asked)), on_progress)?,
-                Some(id) => match self.claim(id)? {
-                    Some((work, cancel)) => {
-                        self.run_claimed_in_foreground(id, &work, &cancel, on_progress)?
+            let done = if let Some(id) = self.store.open_download(&asked.id())? {
+                let Some((work, cancel)) = self.claim(id)? else {
+                    self.follow(id, on_progress)?;
+                    if let Ok(model) = self.library.resolve(&asked.id()) {
+                        return Ok(model.id);
                     }
-                    None => {
-                        self.follow(id, on_progress)?;
-                        if let Ok(model) = self.library.resolve(&asked.id()) {
-                            return Ok(model.id);
-                        }
-                        // Whoever was at it has stopped or failed: it is this program's now.
-                        continue;
-                    }
-                },
+                    // Whoever was at it has stopped or failed: it is this program's now.
+                    continue;
+                };
+                self.run_claimed_in_foreground(id, &work, &cancel, on_progress)?
+            } else {
+                self.run_in_foreground(|| Ok(download_work(asked)), on_progress)?
             };
             return match done.1 {
                 Product::Model(id) => Ok(id),

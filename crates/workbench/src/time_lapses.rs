@@ -56,17 +56,17 @@ impl Workbench {
             let same = matches!(&work, Work::TimeLapse { request: other, .. } if *other == request);
             if same && let Some((work, cancel)) = self.claim(job)? {
                 let done = self.run_claimed_in_foreground(job, &work, &cancel, on_progress)?;
-                return self.time_lapse_of(done.1);
+                return self.time_lapse_of(&done.1);
             }
         }
         let work = || self.time_lapse_work(&request, &engine);
         let done = self.run_in_foreground(work, on_progress)?;
-        self.time_lapse_of(done.1)
+        self.time_lapse_of(&done.1)
     }
 
-    fn time_lapse_of(&self, product: Product) -> Result<TimeLapse, ApiError> {
+    fn time_lapse_of(&self, product: &Product) -> Result<TimeLapse, ApiError> {
         match product {
-            Product::TimeLapse(id) => self.time_lapse(id),
+            Product::TimeLapse(id) => self.time_lapse(*id),
             _ => Err(ApiError::failed(
                 "the job gave another result than was asked for; please report this",
             )),

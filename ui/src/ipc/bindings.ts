@@ -28,6 +28,10 @@ export const commands = {
 	startDownload: (reference: string) => __TAURI_INVOKE<Job>("start_download", { reference }),
 	/**  Starts the downloads of the article's four models. */
 	startContenders: () => __TAURI_INVOKE<Job[]>("start_contenders"),
+	/**  The formats that a model can be written in. */
+	quantChoices: (model: string) => __TAURI_INVOKE<QuantChoice[]>("quant_choices", { model }),
+	/**  Quantizes a model in the background. */
+	startConvert: (request: ConvertRequest) => __TAURI_INVOKE<Job>("start_convert", { request }),
 	/**  Training steps whose checkpoints can be had. */
 	checkpoints: (model: string) => __TAURI_INVOKE<number[]>("checkpoints", { model }),
 	/**  Looks at a model over its training, in the background. */
@@ -40,6 +44,14 @@ export const commands = {
 	searchModels: (keyword: string) => __TAURI_INVOKE<FoundModel[]>("search_models", { keyword }),
 	/**  A repository with everything that can be fetched of it. */
 	lookUpModel: (text: string) => __TAURI_INVOKE<FoundModel>("look_up_model", { text }),
+	/**  What this machine knows of the person's account. */
+	hubAccount: () => __TAURI_INVOKE<HubAccount>("hub_account"),
+	/**  The same, after the hub was asked whose the token is. */
+	checkHubAccount: () => __TAURI_INVOKE<HubAccount>("check_hub_account"),
+	/**  Checks a token with the hub and keeps it. */
+	saveHubToken: (token: string) => __TAURI_INVOKE<HubAccount>("save_hub_token", { token }),
+	/**  Removes the token that was saved here. */
+	forgetHubToken: () => __TAURI_INVOKE<HubAccount>("forget_hub_token"),
 	/**  Stored chats whose title or text holds `search`, the latest first; empty finds all. */
 	listChats: (search: string) => __TAURI_INVOKE<ChatSummary[]>("list_chats", { search }),
 	/**  A stored chat. */
@@ -459,6 +471,16 @@ export type ComparedRow = {
 	change: string | null,
 };
 
+/**  What to quantize. */
+export type ConvertRequest = {
+	/**  A model of 16 or 32 bits a weight. */
+	model: string,
+	/**  "q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0" or "f16". */
+	quant: string,
+	/**  The file to write; none keeps it in the library as `MODEL:QUANT`. */
+	out: string | null,
+};
+
 /**  What models take on the disk. */
 export type DiskUsage = {
 	/**  Everything in Billion's own folder. */
@@ -642,6 +664,24 @@ export type Gap = {
 	pending: boolean,
 	/**  Why, in a sentence that names the task. */
 	words: string,
+};
+
+/**  The person's account on the hub, as far as this machine knows it. */
+export type HubAccount = {
+	/**  Address of the hub. */
+	endpoint: string,
+	/**  Its folder of models, shared with Python tools. */
+	cache: string,
+	/**  Where the token comes from. */
+	token: TokenPlace,
+	/**  Its last characters, to tell one from another: "…x3Qf". */
+	token_end: string | null,
+	/**  Whose it is; none until the hub was asked. */
+	user: string | null,
+	/**  What a person should know: no keychain here, so the token lies in a file; the environment's token wins. */
+	note: string | null,
+	/**  Page where tokens are made. */
+	tokens_page: string,
 };
 
 /**  A long piece of work, as the job tray shows it. */
@@ -845,6 +885,18 @@ export type PlannedDownload = {
 	installed: boolean,
 	/**  Its publisher gives it to accounts that accepted the licence. */
 	gated: boolean,
+};
+
+/**  A format that a model can be written in. */
+export type QuantChoice = {
+	/**  "q4_k_m". */
+	quant: string,
+	/**  For people: "Q4_K_M: 4.9 bits a weight, the usual choice". */
+	words: string,
+	/**  Bytes of the file, by its recipe. */
+	bytes: number,
+	/**  Will it run here? */
+	fit: Fit,
 };
 
 /**  How fast a job works. */
@@ -1193,4 +1245,15 @@ export type TimeLapseRequest = {
 	/**  What each checkpoint continues. */
 	prompt: string,
 };
+
+/**  Where a token is kept. */
+export type TokenPlace = 
+/**  There is none. */
+"nowhere" | 
+/**  `HF_TOKEN`. */
+"environment" | 
+/**  The system's keychain. */
+"keychain" | 
+/**  The token file that Python tools use as well. */
+"file";
 

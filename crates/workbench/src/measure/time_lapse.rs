@@ -159,7 +159,7 @@ impl Workbench {
         stage: &mut Stage<'_>,
     ) -> Result<(), ApiError> {
         let _turn = self.job_turn(cancel, &mut |progress| {
-            stage.tell(MMLU_FROM, MMLU_FROM, progress)
+            stage.tell(MMLU_FROM, MMLU_FROM, progress);
         })?;
         let place = Place {
             job,
