@@ -1,6 +1,9 @@
 //! What a person does with the window, from the first start on, with the real engine and the starter model.
 
 mod harness;
+mod hub;
+#[path = "../../../crates/hub/tests/loopback/mod.rs"]
+mod loopback;
 mod measuring;
 mod sharing;
 
