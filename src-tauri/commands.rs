@@ -6,6 +6,7 @@ pub mod chat;
 pub mod hub;
 pub mod mmlu;
 pub mod models;
+pub mod pages;
 pub mod results;
 pub mod settings;
 

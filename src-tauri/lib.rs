@@ -18,7 +18,7 @@ use tauri_specta::{ErrorHandlingMode, collect_commands};
 /// Every command of the window and the types they exchange: what serves them, and what `ui/src/ipc/bindings.ts` is
 /// generated from.
 pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
-    use commands::{bench, chat, hub, mmlu, models, results, settings};
+    use commands::{bench, chat, hub, mmlu, models, pages, results, settings};
     tauri_specta::Builder::new()
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
@@ -50,6 +50,7 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             hub::check_hub_account,
             hub::save_hub_token,
             hub::forget_hub_token,
+            pages::open_page,
             chat::list_chats,
             chat::load_chat,
             chat::delete_chat,

@@ -52,6 +52,8 @@ export const commands = {
 	saveHubToken: (token: string) => __TAURI_INVOKE<HubAccount>("save_hub_token", { token }),
 	/**  Removes the token that was saved here. */
 	forgetHubToken: () => __TAURI_INVOKE<HubAccount>("forget_hub_token"),
+	/**  Opens a page of the hub in the browser. */
+	openPage: (url: string) => __TAURI_INVOKE<null>("open_page", { url }),
 	/**  Stored chats whose title or text holds `search`, the latest first; empty finds all. */
 	listChats: (search: string) => __TAURI_INVOKE<ChatSummary[]>("list_chats", { search }),
 	/**  A stored chat. */

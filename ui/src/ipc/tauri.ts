@@ -1,5 +1,5 @@
 // The real program behind the window: the generated commands, the file dialog and the drop of files.
-import { Channel, invoke } from "@tauri-apps/api/core";
+import { Channel } from "@tauri-apps/api/core";
 import { getCurrentWebview } from "@tauri-apps/api/webview";
 import { open, save, type OpenDialogOptions } from "@tauri-apps/plugin-dialog";
 import { commands } from "./bindings";
@@ -62,28 +62,28 @@ export const tauriIpc: Ipc = {
   modelDetails: (id) => value(commands.modelDetails(id)),
   importModel: (path) => value(commands.importModel(path)),
   removeModel: (id) => done(commands.removeModel(id)),
-  modelFit: (id, context) => value(invoke("model_fit", { id, context })),
-  whatRunsHere: () => value(invoke("what_runs_here")),
-  diskUsage: () => value(invoke("disk_usage")),
-  advice: () => value(invoke("advice")),
+  modelFit: (id, context) => value(commands.modelFit(id, context)),
+  whatRunsHere: () => value(commands.whatRunsHere()),
+  diskUsage: () => value(commands.diskUsage()),
+  advice: () => value(commands.advice()),
 
-  planDownloads: (references) => value(invoke("plan_downloads", { references })),
-  startDownload: (reference) => value(invoke("start_download", { reference })),
-  startContenders: () => value(invoke("start_contenders")),
-  searchModels: (keyword) => value(invoke("search_models", { keyword })),
-  lookUpModel: (text) => value(invoke("look_up_model", { text })),
-  hubAccount: () => value(invoke("hub_account")),
-  checkHubAccount: () => value(invoke("check_hub_account")),
-  saveHubToken: (token) => value(invoke("save_hub_token", { token })),
-  forgetHubToken: () => value(invoke("forget_hub_token")),
+  planDownloads: (references) => value(commands.planDownloads(references)),
+  startDownload: (reference) => value(commands.startDownload(reference)),
+  startContenders: () => value(commands.startContenders()),
+  searchModels: (keyword) => value(commands.searchModels(keyword)),
+  lookUpModel: (text) => value(commands.lookUpModel(text)),
+  hubAccount: () => value(commands.hubAccount()),
+  checkHubAccount: () => value(commands.checkHubAccount()),
+  saveHubToken: (token) => value(commands.saveHubToken(token)),
+  forgetHubToken: () => value(commands.forgetHubToken()),
 
-  quantChoices: (model) => value(invoke("quant_choices", { model })),
-  startConvert: (request) => value(invoke("start_convert", { request })),
+  quantChoices: (model) => value(commands.quantChoices(model)),
+  startConvert: (request) => value(commands.startConvert(request)),
 
-  checkpoints: (model) => value(invoke("checkpoints", { model })),
-  startTimeLapse: (request) => value(invoke("start_time_lapse", { request })),
-  timeLapses: () => value(invoke("time_lapses")),
-  timeLapse: (id) => value(invoke("time_lapse", { id })),
+  checkpoints: (model) => value(commands.checkpoints(model)),
+  startTimeLapse: (request) => value(commands.startTimeLapse(request)),
+  timeLapses: () => value(commands.timeLapses()),
+  timeLapse: (id) => value(commands.timeLapse(id)),
 
   listChats: (search) => value(commands.listChats(search)),
   loadChat: (id) => value(commands.loadChat(id)),
@@ -119,7 +119,7 @@ export const tauriIpc: Ipc = {
   storedCharts: () => value(commands.storedCharts()),
   identities: () => value(commands.identities()),
 
-  openPage: (url) => done(invoke("open_page", { url })),
+  openPage: (url) => done(commands.openPage(url)),
   settings: () => value(commands.settings()),
   saveSettings: (settings) => done(commands.saveSettings(settings)),
   about: () => value(commands.about()),
