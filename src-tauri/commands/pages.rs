@@ -93,7 +93,10 @@ mod tests {
             assert!(!is_hub_page(other, ""), "{other}");
         }
         let mirror = "https://hub.example.org/";
-        assert!(is_hub_page("https://hub.example.org/settings/tokens", mirror));
+        assert!(is_hub_page(
+            "https://hub.example.org/settings/tokens",
+            mirror
+        ));
         assert!(!is_hub_page("https://hub.example.org.evil/", mirror));
         // A hub without encryption is not opened.
         assert!(!is_hub_page("http://127.0.0.1:9/x", "http://127.0.0.1:9"));

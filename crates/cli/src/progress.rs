@@ -11,7 +11,7 @@ use crate::output;
 
 /// A bar for one command.
 pub struct Bar {
-    bar: ProgressBar,
+    line: ProgressBar,
     /// The last reason to wait that was said.
     waiting: RefCell<String>,
     /// Put before every step.
@@ -30,15 +30,15 @@ impl Bar {
     }
 
     fn with(template: &str, name: &str) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
+        let line = if std::io::stderr().is_terminal() {
             ProgressBar::new(0)
         } else {
             ProgressBar::hidden()
         };
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        bar.enable_steady_tick(Duration::from_millis(200));
+        line.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+        line.enable_steady_tick(Duration::from_millis(200));
         Self {
-            bar,
+            line,
             waiting: RefCell::default(),
             name: name.to_owned(),
         }
@@ -46,7 +46,7 @@ impl Bar {
 
     /// Shows how far the work is. Where nobody watches, only why it waits is said.
     pub fn show(&self, progress: &JobProgress) {
-        if self.bar.is_hidden() {
+        if self.line.is_hidden() {
             let waits = progress.step.contains("waits");
             if waits && *self.waiting.borrow() != progress.step {
                 output::say(&progress.step);
@@ -58,9 +58,9 @@ impl Bar {
             });
             return;
         }
-        self.bar.set_length(u64::from(progress.total));
-        self.bar.set_position(u64::from(progress.done));
-        self.bar.set_message(match self.name.as_str() {
+        self.line.set_length(u64::from(progress.total));
+        self.line.set_position(u64::from(progress.done));
+        self.line.set_message(match self.name.as_str() {
             "" => progress.step.clone(),
             name => format!("{name}: {}", progress.step),
         });
@@ -68,7 +68,7 @@ impl Bar {
             Some(seconds) if seconds.is_finite() && seconds >= 0.0 => left(seconds),
             _ => String::new(),
         };
-        self.bar.set_prefix(match &progress.rate {
+        self.line.set_prefix(match &progress.rate {
             Some(rate) if rate.unit == "bytes" => {
                 format!("{:.1} MB/s {left}", rate.per_s / 1e6)
             }
@@ -79,7 +79,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.line.finish_and_clear();
     }
 }
 

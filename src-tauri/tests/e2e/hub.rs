@@ -243,7 +243,8 @@ async fn answers(window: &Window) {
 fn put_model(hub: &HubServer, repo: &str, padding: usize) {
     let folder = fixture("gqa");
     hub.put_folder(repo, &folder);
-    let weights = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let weights =
+        std::fs::read(folder.join("model.safetensors")).expect("a fixture of this repository");
     hub.put(repo, "model.safetensors", padded(&weights, padding));
 }
 
@@ -253,14 +254,16 @@ fn padded(weights: &[u8], padding: usize) -> Vec<u8> {
         return weights.to_vec();
     }
     let (length, rest) = weights.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let length =
+        u64::from_le_bytes(length.try_into().expect("a fixture of this repository")) as usize;
     let (header, tensors) = rest.split_at(length);
-    let mut header: Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let mut header: Map<String, Value> =
+        serde_json::from_slice(header).expect("a fixture of this repository");
     header.insert(
         "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
         json!({ "dtype": "F32", "shape": [padding / 4], "data_offsets": [tensors.len(), tensors.len() + padding] }),
     );
-    let mut header = serde_json::to_vec(&header).unwrap();
+    let mut header = serde_json::to_vec(&header).expect("a fixture of this repository");
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header);

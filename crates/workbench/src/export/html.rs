@@ -167,7 +167,11 @@ fn scores(rows: &[ScorecardRow], identities: &Identities<'_>) -> Result<String, 
     text.push_str("</tbody>\n</table>\n");
     let notes: Vec<String> = rows
         .iter()
-        .flat_map(|row| row.remarks().into_iter().map(|note| format!("{}: {note}", row.name)))
+        .flat_map(|row| {
+            row.remarks()
+                .into_iter()
+                .map(|note| format!("{}: {note}", row.name))
+        })
         .collect();
     text.push_str(&list(&notes));
     Ok(text)

@@ -64,7 +64,11 @@ pub(super) fn convert_checkpoint(work: Work<'_>, folder: &Path) -> Result<Outcom
             bytes_words(progress.done_bytes),
             bytes_words(progress.total_bytes)
         );
-        let flow = work.progress(&step, units(progress.done_bytes), units(progress.total_bytes));
+        let flow = work.progress(
+            &step,
+            units(progress.done_bytes),
+            units(progress.total_bytes),
+        );
         cancelled = flow.is_break();
         flow
     });
