@@ -104,7 +104,7 @@ pub struct Engine {
     /// Threads [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Which executor: our own kernels, or candle tensors (slower; an independent check).
+    /// Which executor on the processor: our own kernels, or candle tensors (slower; an independent check).
     #[arg(long, value_enum, default_value_t = ExecutorArg::Cpu)]
     executor: ExecutorArg,
 }
@@ -123,25 +123,22 @@ enum ExecutorArg {
 }
 
 impl Engine {
-    /// The options as the workbench takes them; a device that this build lacks is refused.
-    pub fn options(&self, context_len: Option<u32>) -> anyhow::Result<EngineOptions> {
-        let missing = match self.device {
-            Device::Cpu => None,
-            Device::Cuda => Some("cuda"),
-            Device::Metal => Some("metal"),
+    /// The options as the workbench takes them.
+    pub fn options(&self, context_len: Option<u32>) -> EngineOptions {
+        let device = match self.device {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+            Device::Metal => "metal",
         };
-        if let Some(name) = missing {
-            anyhow::bail!("this build has no {name} backend, only cpu; leave --device out");
-        }
-        Ok(EngineOptions {
-            device: "cpu".to_owned(),
+        EngineOptions {
+            device: device.to_owned(),
             threads: self.threads,
             context_len,
             executor: match self.executor {
                 ExecutorArg::Cpu => Executor::Cpu,
                 ExecutorArg::Candle => Executor::Candle,
             },
-        })
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod engine_worker;
 mod output;
 mod progress;
 
@@ -25,15 +26,8 @@ const USAGE: u8 = 2;
 const CANCELLED: u8 = 130;
 
 fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == "--engine-worker")
-    {
-        // A terminal interrupts its whole foreground group. What a worker does then is its parent's to say: it is asked
-        // to cancel, and its input ends when the parent does. Where this is refused the worker ends, which is a cancel too.
-        let _ = ctrlc::set_handler(|| {});
-        let status = billion_workbench::run_engine_worker();
-        return ExitCode::from(u8::try_from(status).unwrap_or(FAILED));
+    if let Some(status) = engine_worker::run_if_asked() {
+        return status;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -464,7 +464,7 @@ fn bad_input_is_one_line_and_status_1() {
             &[
                 "chat", "--model", "starter", "--device", "cuda", "--prompt", "x",
             ],
-            "no cuda backend",
+            "--bin billion-cuda",
         ),
         (&["chat", "--model", "starter"], "--prompt"),
         (

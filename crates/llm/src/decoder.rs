@@ -2,7 +2,7 @@
 //!
 //! Both executors implement it, and tests implement it with fakes. It owns no arithmetic and no text.
 
-/// Most rows of a pass for which [`Decoder`] promises batch invariance.
+/// Most rows of a pass for which a [`Decoder`] on a processor promises batch invariance; see [`Decoder::exact_rows`].
 pub const EXACT_ROWS: usize = 16;
 
 /// A sequence (a KV cache of its own) inside a decoder. Valid until `close`.
@@ -80,7 +80,7 @@ pub enum DecodeError {
 /// A loaded model that turns tokens into logits. Both executors share this one KV-cache contract.
 ///
 /// **Batch invariance:** for 1 to 16 rows ([`EXACT_ROWS`]) in a pass, a row's logits are bit-identical whatever the batch, its
-/// neighbours or how the sequence was cut into passes.
+/// neighbours or how the sequence was cut into passes. On a GPU it holds for fewer rows: ask [`Decoder::exact_rows`].
 pub trait Decoder: Send {
     /// Width of a logits row (rows of the head, which may exceed the tokenizer's vocabulary by padding).
     fn vocab_size(&self) -> usize;
@@ -99,6 +99,12 @@ pub trait Decoder: Send {
     /// Appends tokens to several sequences (of any lengths) in one pass and returns the wanted logits.
     /// On an error no sequence has changed.
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Logits, DecodeError>;
+    /// Most rows of a pass for which batch invariance holds, at least 1. Where it is 1, a pass of a single row gives the same
+    /// logits whatever came in between, but several rows of a sequence at once may differ from one by one in the last bits:
+    /// speculation keeps the distribution there only as nearly as the arithmetic does.
+    fn exact_rows(&self) -> usize {
+        EXACT_ROWS
+    }
     /// Bytes of KV cache one token takes, all layers, keys and values.
     fn kv_bytes_per_token(&self) -> usize;
     /// Bytes the weights take as held by this executor.

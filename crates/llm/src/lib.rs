@@ -8,6 +8,7 @@ pub mod chat_template;
 pub mod checkpoint;
 pub mod cpu;
 pub mod decoder;
+pub mod device;
 mod error;
 pub mod generate;
 pub mod load;

@@ -14,6 +14,7 @@ use crate::candle::{CandleDecoder, CandleOptions};
 use crate::chat_template::ChatTemplate;
 use crate::cpu::{CpuDecoder, CpuOptions};
 use crate::decoder::Decoder;
+use crate::device::Device;
 use crate::models::{self, Description};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
 use crate::tokenizer::Tokenizer;
@@ -127,14 +128,16 @@ pub enum Executor {
     /// Billion's own kernels.
     #[default]
     Cpu,
-    /// candle, in F32: slow and large, the second opinion.
+    /// candle, in F32: slow and large, the second opinion. It is also what runs a model on a GPU, with weights held as stored.
     Candle,
 }
 
 /// How to load a model. Nothing said: the CPU executor, all cores, the model's own context.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// Which executor runs it.
+    /// Where it runs.
+    pub device: Device,
+    /// Which executor runs it on the processor; on a GPU there is only candle's.
     pub executor: Executor,
     /// Threads that compute; the cores of this machine if none.
     pub threads: Option<usize>,
@@ -152,9 +155,10 @@ pub struct Loaded {
     pub chat_template: Option<ChatTemplate>,
     /// What the decoder computes.
     pub spec: DecoderSpec,
-    /// What the arithmetic runs on: "AVX512-VNNI", "AVX2", "scalar"; "candle" for the candle executor.
+    /// What the arithmetic runs on: "AVX512-VNNI", "AVX2", "scalar"; "candle" for the candle executor, "CUDA" or "Metal" on a
+    /// GPU.
     pub isa: &'static str,
-    /// Threads that compute.
+    /// Threads that compute; on a GPU the one that feeds it.
     pub threads: usize,
     /// How long loading took.
     pub load_time: Duration,
@@ -182,8 +186,9 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
         )));
     }
     let tensors = files.tensors()?;
-    let (decoder, isa, threads): (Box<dyn Decoder>, _, _) = match options.executor {
-        Executor::Cpu => {
+    let (decoder, isa, threads): (Box<dyn Decoder>, _, _) = match (options.device, options.executor)
+    {
+        (Device::Cpu, Executor::Cpu) => {
             let options = CpuOptions {
                 threads,
                 context_len: options.context_len,
@@ -194,15 +199,19 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
             let (isa, threads) = (decoder.isa().name(), decoder.threads());
             (Box::new(decoder), isa, threads)
         }
-        Executor::Candle => {
+        (device, _) => {
             let options = CandleOptions {
                 context_len: options.context_len,
-                ..CandleOptions::default()
+                ..CandleOptions::on(device.open()?)
             };
             let decoder = CandleDecoder::load(spec, &tensors, &options)?;
-            // candle sizes its own pool.
-            let threads = candle_core::utils::get_num_threads();
-            (Box::new(decoder), "candle", threads)
+            let (isa, threads) = match device {
+                // candle sizes its own pool.
+                Device::Cpu => ("candle", candle_core::utils::get_num_threads()),
+                Device::Cuda => ("CUDA", 1),
+                Device::Metal => ("Metal", 1),
+            };
+            (Box::new(decoder), isa, threads)
         }
     };
     drop(tensors);

@@ -594,6 +594,7 @@ fn load_options_out_of_range() {
             executor: Executor::Candle,
             threads,
             context_len,
+            ..LoadOptions::default()
         };
         load(&files, &options).map(|_| ()).unwrap_err().to_string()
     };

@@ -40,7 +40,7 @@ fn same_whatever_the_slots(path: &Path, executor: Executor) {
     let options = LoadOptions {
         executor,
         threads: Some(2),
-        context_len: None,
+        ..LoadOptions::default()
     };
     let mut loaded = load(&files, &options).unwrap();
     let decoder = loaded.decoder.as_mut();

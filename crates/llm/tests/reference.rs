@@ -78,7 +78,7 @@ fn loaded(path: &Path, executor: Executor) -> Loaded {
     let options = LoadOptions {
         executor,
         threads: Some(2),
-        context_len: None,
+        ..LoadOptions::default()
     };
     load(&files, &options).unwrap()
 }

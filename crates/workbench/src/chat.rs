@@ -266,7 +266,7 @@ impl Workbench {
             .lease
             .shared(cancel, &mut |why| on_step(Step::Waiting(why)))?;
         let mut seat = self.pool.take(
-            &self.engine,
+            &self.executable(&question.engine)?,
             &model.path,
             &question.engine,
             model.needs_bytes(),

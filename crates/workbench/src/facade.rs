@@ -9,12 +9,13 @@ use billion_hub::{Hub, HubSettings, Library, Limits};
 
 use crate::api::{About, ApiError, Settings};
 use crate::cancel::Cancel;
+use crate::devices::engine_of_device;
 use crate::jobs::Changes;
 use crate::lease::Lease;
 use crate::machine;
 use crate::mmlu_sources::MmluRead;
 use crate::models::places;
-use crate::requests::EngineOptions;
+use crate::requests::{EngineOptions, Executor};
 use crate::store::Store;
 use crate::worker::Pool;
 
@@ -172,9 +173,19 @@ impl Workbench {
         self.with_settings(&EngineOptions::default())
     }
 
-    /// Options, with the person's settings where they leave it open.
+    /// The executable that runs models so.
+    pub(crate) fn executable(&self, engine: &EngineOptions) -> Result<PathBuf, ApiError> {
+        engine_of_device(&self.engine, &engine.device)
+    }
+
+    /// Options, with the person's settings where they leave it open. A device that is not there is refused.
     pub(crate) fn with_settings(&self, engine: &EngineOptions) -> Result<EngineOptions, ApiError> {
+        self.executable(engine)?;
         let mut engine = engine.clone();
+        if engine.device != "cpu" {
+            // The only one there, and what results must say.
+            engine.executor = Executor::Candle;
+        }
         if engine.threads.is_none() {
             engine.threads = self.settings()?.threads;
         }

@@ -10,6 +10,7 @@ mod chat;
 mod compare;
 mod convert;
 mod downloads;
+mod devices;
 mod export;
 mod facade;
 mod figures;

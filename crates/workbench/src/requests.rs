@@ -21,7 +21,7 @@ pub enum Executor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineOptions {
-    /// "cpu"; other devices are refused with what would be needed.
+    /// "cpu", "cuda" (run by the `billion-cuda` beside `billion`) or "metal" (on macOS). On a GPU the executor is candle's.
     pub device: String,
     /// Threads; none takes the person's setting, or else one a core.
     pub threads: Option<u32>,

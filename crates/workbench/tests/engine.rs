@@ -602,7 +602,7 @@ fn refused() {
         ..missing
     };
     let error = workbench.reply(&cuda, &mut |_| {}).unwrap_err();
-    assert!(error.message.contains("--device cpu"), "{error}");
+    assert!(error.message.contains("--bin billion-cuda"), "{error}");
     let nothing = workbench.send_chat(&send("  ", 1), &mut |_| {});
     let nothing = nothing.unwrap_err();
     assert!(nothing.message.contains("nothing to send"), "{nothing}");

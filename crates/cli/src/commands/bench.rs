@@ -22,7 +22,7 @@ pub fn run(workbench: &Workbench, command: Bench, json: bool) -> anyhow::Result<
 
 fn mmlu(workbench: &Workbench, args: Mmlu, json: bool) -> anyhow::Result<()> {
     let request = MmluRequest {
-        engine: args.engine.options(None)?,
+        engine: args.engine.options(None),
         model: args.model,
         shots: args.shots,
         limit: args.limit,
@@ -81,7 +81,7 @@ fn show_mmlu(report: &MmluReport) {
 fn speed(workbench: &Workbench, args: Speed, json: bool) -> anyhow::Result<()> {
     let usual = SpeedRequest::default();
     let request = SpeedRequest {
-        engine: args.engine.options(None)?,
+        engine: args.engine.options(None),
         model: args.model,
         prompt: args.prompt.unwrap_or(usual.prompt),
         generate: args.r#gen.unwrap_or(usual.generate),
@@ -143,7 +143,7 @@ fn notes(notes: &[String]) {
 
 fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()> {
     let request = MemoryRequest {
-        engine: args.engine.options(None)?,
+        engine: args.engine.options(None),
         model: args.model,
         ctx: args.ctx,
     };
@@ -181,7 +181,7 @@ fn memory(workbench: &Workbench, args: Memory, json: bool) -> anyhow::Result<()>
 fn energy(workbench: &Workbench, args: Energy, json: bool) -> anyhow::Result<()> {
     let usual = EnergyRequest::default();
     let request = EnergyRequest {
-        engine: args.engine.options(None)?,
+        engine: args.engine.options(None),
         model: args.model,
         generate: args.r#gen.unwrap_or(usual.generate),
         repeat: args.repeat.unwrap_or(usual.repeat),
@@ -259,7 +259,7 @@ fn show_energy(report: &EnergyReport) {
 
 pub fn perplexity(workbench: &Workbench, args: Perplexity, json: bool) -> anyhow::Result<()> {
     let request = PerplexityRequest {
-        engine: args.engine.options(None)?,
+        engine: args.engine.options(None),
         model: args.model,
         text: args.text,
         ctx: args.ctx,

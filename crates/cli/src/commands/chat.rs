@@ -31,7 +31,7 @@ struct Replies {
 }
 
 pub fn run(workbench: &Workbench, args: &Chat, json: bool) -> anyhow::Result<()> {
-    let engine = args.engine.options(args.ctx)?;
+    let engine = args.engine.options(args.ctx);
     let mut columns: Vec<Column> = std::iter::once(&args.model)
         .chain(&args.compare)
         .zip(0..)

@@ -16,7 +16,7 @@ pub fn run(workbench: &Workbench, args: HumanEval, json: bool) -> anyhow::Result
         let usual = HumanEvalRequest::default();
         let n = args.n.unwrap_or(usual.n);
         let request = HumanEvalRequest {
-            engine: args.engine.options(None)?,
+            engine: args.engine.options(None),
             model,
             limit: args.limit,
             n,

@@ -12,7 +12,7 @@ use crate::output;
 use crate::progress::Bar;
 
 pub fn run(workbench: &Workbench, args: &Scorecard, json: bool) -> anyhow::Result<()> {
-    let engine = args.engine.options(None)?;
+    let engine = args.engine.options(None);
     let request = ScorecardRequest {
         models: args.models.clone(),
         size: args.size(),

@@ -27,17 +27,25 @@ pub(super) struct KvCache {
     context_len: usize,
     kv_heads: usize,
     head_dim: usize,
+    dtype: DType,
     device: Device,
 }
 
 impl KvCache {
-    pub(super) fn new(spec: &DecoderSpec, context_len: usize, device: &Device) -> Self {
+    /// An empty cache that will hold numbers of type `dtype`.
+    pub(super) fn new(
+        spec: &DecoderSpec,
+        context_len: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
         Self {
             layers: vec![None; spec.layers],
             len: 0,
             context_len,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
+            dtype,
             device: device.clone(),
         }
     }
@@ -61,7 +69,7 @@ impl KvCache {
     }
 
     /// Writes keys and values after the positions held, shape (kv_heads, new, head_dim) each, and returns all of them,
-    /// shape (kv_heads, len + new, head_dim). They count only after `advance`.
+    /// shape (kv_heads, len + new, head_dim), in the cache's type. They count only after `advance`.
     pub(super) fn append(
         &mut self,
         layer: usize,
@@ -88,8 +96,12 @@ impl KvCache {
         let Some(buffers) = self.layers[layer].as_ref() else {
             candle_core::bail!("layer {layer} has no KV cache")
         };
-        buffers.keys.slice_set(&k.contiguous()?, 1, self.len)?;
-        buffers.values.slice_set(&v.contiguous()?, 1, self.len)?;
+        buffers
+            .keys
+            .slice_set(&k.to_dtype(self.dtype)?.contiguous()?, 1, self.len)?;
+        buffers
+            .values
+            .slice_set(&v.to_dtype(self.dtype)?.contiguous()?, 1, self.len)?;
         Ok((
             buffers.keys.narrow(1, 0, end)?,
             buffers.values.narrow(1, 0, end)?,
@@ -99,7 +111,7 @@ impl KvCache {
     /// A buffer of its own of `capacity` positions that starts as the positions held.
     fn grown(&self, old: Option<&Tensor>, capacity: usize) -> Result<Tensor> {
         let shape = (self.kv_heads, capacity, self.head_dim);
-        let buffer = Tensor::zeros(shape, DType::F32, &self.device)?;
+        let buffer = Tensor::zeros(shape, self.dtype, &self.device)?;
         if let Some(old) = old
             && self.len > 0
         {

@@ -1,47 +1,67 @@
 //! The candle executor: the same decoder description on candle tensors.
 //!
-//! It is the oracle of the CPU executor, the base of the CUDA and Metal ones, and what training differentiates. It owns
-//! the sequences and the KV-cache contract (`Decoder`); the arithmetic is in `model`, the caches are in `cache`. Weights
-//! are dequantized to F32, so a quantized file takes several times its size here.
+//! In F32 it is the oracle of the CPU executor and what training differentiates; with weights held as stored it runs models
+//! on CUDA and Metal. It owns the sequences and the KV-cache contract (`Decoder`); the arithmetic is in `model`, the weights
+//! are in `held`, the caches in `cache`.
+//!
+//! On a processor a row's result depends on that row alone in passes of up to [`EXACT_ROWS`] rows, because they are computed
+//! row by row. On a GPU that would waste it: rows of a run are computed together there by kernels that add up in another
+//! order for another number of rows. Only a run of a single row is exact there ([`Decoder::exact_rows`] is 1); runs of
+//! different sequences never mix.
 
 mod cache;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod held;
 mod model;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use candle_core::Device;
+use billion_kernels::Format;
+use candle_core::{DType, Device};
 
 use self::cache::KvCache;
+pub use self::held::{Held, HeldAs};
 pub use self::model::CandleModel;
 use crate::Error;
-use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId};
+use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, Run, SeqId};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
-
-/// Passes of up to this many rows are computed row by row, so that each row's result depends on that row alone.
-const INVARIANT_ROWS: usize = 16;
 
 /// Rows of one sequence computed at once in larger passes; bounds the memory of the attention scores.
 const SEGMENT_ROWS: usize = 256;
 
-/// Where and with how long a context the executor runs.
+/// Where, with how long a context and with what weights the executor runs.
 #[derive(Clone, Debug)]
 pub struct CandleOptions {
     /// Most tokens a sequence can hold; the model's own limit if none or if more is asked for.
     pub context_len: Option<usize>,
     /// Where tensors live and are computed.
     pub device: Device,
+    /// How weights are held. Keys and values are F16 where weights held as stored are not F32.
+    pub weights: HeldAs,
+}
+
+impl CandleOptions {
+    /// On a device: in F32 on a processor, where it is the second opinion, and as stored on a GPU.
+    pub fn on(device: Device) -> Self {
+        Self {
+            context_len: None,
+            weights: if device.is_cpu() {
+                HeldAs::F32
+            } else {
+                HeldAs::Stored
+            },
+            device,
+        }
+    }
 }
 
 impl Default for CandleOptions {
+    /// The second opinion: F32 on the processor.
     fn default() -> Self {
-        Self {
-            context_len: None,
-            device: Device::Cpu,
-        }
+        Self::on(Device::Cpu)
     }
 }
 
@@ -49,12 +69,14 @@ impl Default for CandleOptions {
 pub struct CandleDecoder {
     model: CandleModel,
     context_len: usize,
+    /// Of keys and values.
+    kv: DType,
     sequences: BTreeMap<SeqId, KvCache>,
     next_id: u32,
 }
 
 impl CandleDecoder {
-    /// Dequantizes the weights to F32 on the device; every shape is checked against `spec`.
+    /// Brings the weights to the device; every shape is checked against `spec`.
     pub fn load(
         spec: &DecoderSpec,
         tensors: &DecoderTensors<TensorView<'_>>,
@@ -68,9 +90,15 @@ impl CandleDecoder {
                 "a context of 0 tokens holds nothing; ask for at least 1".to_owned(),
             ));
         }
+        let is_f32 = tensors.all().all(|view| view.format == Format::F32);
         Ok(Self {
-            model: CandleModel::load(spec, tensors, &options.device)?,
+            model: CandleModel::load(spec, tensors, &options.device, options.weights)?,
             context_len,
+            kv: if is_f32 || options.weights == HeldAs::F32 {
+                DType::F32
+            } else {
+                DType::F16
+            },
             sequences: BTreeMap::new(),
             next_id: 0,
         })
@@ -175,7 +203,12 @@ impl Decoder for CandleDecoder {
     }
 
     fn open(&mut self) -> Result<SeqId, DecodeError> {
-        let cache = KvCache::new(self.model.spec(), self.context_len, self.model.device());
+        let cache = KvCache::new(
+            self.model.spec(),
+            self.context_len,
+            self.kv,
+            self.model.device(),
+        );
         self.insert(cache)
     }
 
@@ -204,7 +237,7 @@ impl Decoder for CandleDecoder {
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Logits, DecodeError> {
         self.check(runs)?;
         let total: usize = runs.iter().map(|run| run.tokens.len()).sum();
-        let rows = if total <= INVARIANT_ROWS {
+        let rows = if self.model.device().is_cpu() && total <= EXACT_ROWS {
             1
         } else {
             SEGMENT_ROWS
@@ -234,9 +267,17 @@ impl Decoder for CandleDecoder {
         })
     }
 
+    fn exact_rows(&self) -> usize {
+        if self.model.device().is_cpu() {
+            EXACT_ROWS
+        } else {
+            1
+        }
+    }
+
     fn kv_bytes_per_token(&self) -> usize {
         let spec = self.model.spec();
-        2 * spec.layers * spec.kv_width() * size_of::<f32>()
+        2 * spec.layers * spec.kv_width() * self.kv.size_in_bytes()
     }
 
     fn weights_bytes(&self) -> usize {

@@ -1,72 +1,47 @@
-//! The arithmetic of a `DecoderSpec` on candle tensors, in F32 and in operations that candle can differentiate.
+//! The arithmetic of a `DecoderSpec` on candle tensors, in operations that candle can differentiate. The residual stream,
+//! norms and softmax are F32; a product is in the format of its weights or of the cache (`held`).
 //!
 //! One call computes consecutive positions of one sequence; where keys and values of earlier positions come from is the
 //! caller's business (`cache`, or nothing at all when training). candle's fused `rms_norm`, `softmax_last_dim` and `rope`
 //! give no gradient and are therefore not used.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::held::{Held, HeldAs, hold};
 use crate::Error;
 use crate::spec::{
     DecoderSpec, DecoderTensors, LayerTensors, Linear, Mlp, Norm, NormTensors, Pairing, Residual,
     TensorView,
 };
 
-/// Takes a layer's new keys and values, shape (kv_heads, new, head_dim), and gives those of all positions so far.
+/// Takes a layer's new keys and values, shape (kv_heads, new, head_dim), F32, and gives those of all positions so far, in the
+/// format that attention is to be computed in.
 pub type Attend<'a> = dyn FnMut(usize, Tensor, Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
-/// A decoder whose weights are F32 tensors on one device.
+/// A decoder whose weights are on one device. Differentiable where they are held in F32.
 #[derive(Clone, Debug)]
 pub struct CandleModel {
     spec: DecoderSpec,
-    tensors: DecoderTensors<Tensor>,
+    tensors: DecoderTensors<Held>,
     device: Device,
     weights_bytes: usize,
 }
 
 impl CandleModel {
-    /// Checks the spec and every tensor's shape, and dequantizes the weights to the device.
+    /// Checks the spec and every tensor's shape, and brings the weights to the device.
     pub fn load(
         spec: &DecoderSpec,
         tensors: &DecoderTensors<TensorView<'_>>,
         device: &Device,
+        held_as: HeldAs,
     ) -> std::result::Result<Self, Error> {
         check_spec(spec)?;
-        if tensors.layers.len() != spec.layers {
-            return Err(Error::Unsupported(format!(
-                "the description has {} layers, the weights {}",
-                spec.layers,
-                tensors.layers.len()
-            )));
-        }
-        let mut loader = Loader {
-            spec,
-            device,
-            bytes: 0,
-        };
-        let tensors = DecoderTensors {
-            embedding: loader.tensor(&tensors.embedding, &[spec.vocab_size, spec.hidden])?,
-            layers: tensors
-                .layers
-                .iter()
-                .map(|layer| loader.layer(layer))
-                .collect::<std::result::Result<_, _>>()?,
-            final_norm: loader.norm(&tensors.final_norm)?,
-            head: match &tensors.head {
-                Some(head) => Some(loader.tensor(head, &[spec.vocab_size, spec.hidden])?),
-                None if spec.tied_head => None,
-                None => {
-                    return Err(Error::Unsupported(
-                        "the head is neither tied to the embedding nor in the file".to_owned(),
-                    ));
-                }
-            },
-        };
+        let tensors = hold(spec, tensors, device, held_as)?;
         Ok(Self {
             spec: spec.clone(),
+            weights_bytes: tensors.all().map(Held::bytes).sum(),
             tensors,
             device: device.clone(),
-            weights_bytes: loader.bytes,
         })
     }
 
@@ -76,12 +51,12 @@ impl CandleModel {
     }
 
     /// Its weights.
-    pub fn tensors(&self) -> &DecoderTensors<Tensor> {
+    pub fn tensors(&self) -> &DecoderTensors<Held> {
         &self.tensors
     }
 
     #[cfg(test)]
-    pub(super) fn tensors_mut(&mut self) -> &mut DecoderTensors<Tensor> {
+    pub(super) fn tensors_mut(&mut self) -> &mut DecoderTensors<Held> {
         &mut self.tensors
     }
 
@@ -98,7 +73,7 @@ impl CandleModel {
     /// The residual stream after the last block for `tokens` at positions `start..`, shape (tokens, hidden).
     pub fn hidden(&self, tokens: &[u32], start: usize, attend: &mut Attend<'_>) -> Result<Tensor> {
         let ids = Tensor::new(tokens, &self.device)?;
-        let mut x = self.tensors.embedding.index_select(&ids, 0)?;
+        let mut x = self.tensors.embedding.rows(&ids)?;
         let place = Place::new(&self.spec, start, tokens.len(), &self.device)?;
         for (index, layer) in self.tensors.layers.iter().enumerate() {
             x = self.block(index, layer, &x, &place, attend)?;
@@ -115,14 +90,14 @@ impl CandleModel {
             .head
             .as_ref()
             .unwrap_or(&self.tensors.embedding);
-        x.matmul(&head.t()?)
+        head.product(&x)
     }
 
     /// One block on x, shape (rows, hidden).
     fn block(
         &self,
         index: usize,
-        layer: &LayerTensors<Tensor>,
+        layer: &LayerTensors<Held>,
         x: &Tensor,
         place: &Place,
         attend: &mut Attend<'_>,
@@ -153,7 +128,7 @@ impl CandleModel {
     fn attention(
         &self,
         index: usize,
-        layer: &LayerTensors<Tensor>,
+        layer: &LayerTensors<Held>,
         x: &Tensor,
         place: &Place,
         attend: &mut Attend<'_>,
@@ -181,8 +156,10 @@ impl CandleModel {
 
         // Query heads of one group read the same keys: fold them into the rows of one product.
         let q = q.reshape((spec.kv_heads, groups * rows, spec.head_dim))?;
+        // Scaled first, so that no score is too large for F16.
         let scale = 1.0 / (spec.head_dim as f64).sqrt();
-        let mut scores = (q.matmul(&k.t()?)? * scale)?;
+        let q = (q * scale)?.to_dtype(k.dtype())?;
+        let mut scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
         if rows > 1 {
             scores = scores
                 .reshape((spec.kv_heads, groups, rows, keys))?
@@ -190,7 +167,9 @@ impl CandleModel {
                 .reshape((spec.kv_heads, groups * rows, keys))?;
         }
         let mixed = softmax(&scores)?
+            .to_dtype(v.dtype())?
             .matmul(&v)?
+            .to_dtype(DType::F32)?
             .reshape((spec.heads, rows, spec.head_dim))?
             .transpose(0, 1)?
             .reshape((rows, spec.q_width()))?;
@@ -202,21 +181,21 @@ impl CandleModel {
         &self,
         x: &Tensor,
         heads: usize,
-        norm: Option<&Tensor>,
+        norm: Option<&Held>,
         rotate: bool,
         place: &Place,
     ) -> Result<Tensor> {
         let rows = x.dim(0)?;
         let mut x = x.reshape((rows, heads, self.spec.head_dim))?;
         if let Some(weight) = norm {
-            x = standardize(&x, self.eps())?.broadcast_mul(weight)?;
+            x = standardize(&x, self.eps())?.broadcast_mul(weight.vector()?)?;
         }
         let x = x.transpose(0, 1)?.contiguous()?;
         if rotate { place.rotate(&x) } else { Ok(x) }
     }
 
     /// The MLP of x, shape (rows, hidden) in and out.
-    fn mlp(&self, layer: &LayerTensors<Tensor>, x: &Tensor) -> Result<Tensor> {
+    fn mlp(&self, layer: &LayerTensors<Held>, x: &Tensor) -> Result<Tensor> {
         let up = linear(&layer.up, x)?;
         let inner = match (self.spec.mlp, &layer.gate) {
             (Mlp::SwiGlu, Some(gate)) => (linear(gate, x)?.silu()? * up)?,
@@ -234,7 +213,7 @@ impl CandleModel {
     }
 
     /// The model's norm over the last dimension.
-    fn norm(&self, norm: &NormTensors<Tensor>, x: &Tensor) -> Result<Tensor> {
+    fn norm(&self, norm: &NormTensors<Held>, x: &Tensor) -> Result<Tensor> {
         let x = match self.spec.norm {
             Norm::Rms { .. } => {
                 let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
@@ -242,9 +221,9 @@ impl CandleModel {
             }
             Norm::Layer { .. } => standardize(x, self.eps())?,
         };
-        let x = x.broadcast_mul(&norm.weight)?;
+        let x = x.broadcast_mul(norm.weight.vector()?)?;
         match &norm.bias {
-            Some(bias) => x.broadcast_add(bias),
+            Some(bias) => x.broadcast_add(bias.vector()?),
             None => Ok(x),
         }
     }
@@ -258,10 +237,10 @@ fn standardize(x: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// x (rows, in) by the weight (out, in) and bias (out), shape (rows, out).
-fn linear(linear: &Linear<Tensor>, x: &Tensor) -> Result<Tensor> {
-    let y = x.matmul(&linear.weight.t()?)?;
+fn linear(linear: &Linear<Held>, x: &Tensor) -> Result<Tensor> {
+    let y = linear.weight.product(x)?;
     match &linear.bias {
-        Some(bias) => y.broadcast_add(bias),
+        Some(bias) => y.broadcast_add(bias.vector()?),
         None => Ok(y),
     }
 }
@@ -385,121 +364,4 @@ fn check_spec(spec: &DecoderSpec) -> std::result::Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// Turns views into tensors and counts their bytes.
-struct Loader<'a> {
-    spec: &'a DecoderSpec,
-    device: &'a Device,
-    bytes: usize,
-}
-
-impl Loader<'_> {
-    fn layer(
-        &mut self,
-        layer: &LayerTensors<TensorView<'_>>,
-    ) -> std::result::Result<LayerTensors<Tensor>, Error> {
-        let spec = self.spec;
-        let (hidden, q, kv) = (spec.hidden, spec.q_width(), spec.kv_width());
-        if spec.residual == Residual::Sequential && layer.mlp_norm.is_none() {
-            return Err(absent(
-                &layer.attention_norm.weight,
-                "a norm before the MLP",
-            ));
-        }
-        if spec.mlp == Mlp::SwiGlu && layer.gate.is_none() {
-            return Err(absent(&layer.up.weight, "the gate of a SwiGLU MLP"));
-        }
-        if spec.qk_norm && (layer.q_norm.is_none() || layer.k_norm.is_none()) {
-            return Err(absent(&layer.q.weight, "the norms of queries and keys"));
-        }
-        Ok(LayerTensors {
-            attention_norm: self.norm(&layer.attention_norm)?,
-            q: self.linear(&layer.q, q, hidden)?,
-            k: self.linear(&layer.k, kv, hidden)?,
-            v: self.linear(&layer.v, kv, hidden)?,
-            o: self.linear(&layer.o, hidden, q)?,
-            q_norm: self.optional(layer.q_norm.as_ref(), &[spec.heads, spec.head_dim])?,
-            k_norm: self.optional(layer.k_norm.as_ref(), &[spec.kv_heads, spec.head_dim])?,
-            mlp_norm: match &layer.mlp_norm {
-                Some(norm) => Some(self.norm(norm)?),
-                None => None,
-            },
-            gate: match &layer.gate {
-                Some(gate) => Some(self.linear(gate, spec.ffn, hidden)?),
-                None => None,
-            },
-            up: self.linear(&layer.up, spec.ffn, hidden)?,
-            down: self.linear(&layer.down, hidden, spec.ffn)?,
-        })
-    }
-
-    fn norm(
-        &mut self,
-        norm: &NormTensors<TensorView<'_>>,
-    ) -> std::result::Result<NormTensors<Tensor>, Error> {
-        let shape = [self.spec.hidden];
-        Ok(NormTensors {
-            weight: self.tensor(&norm.weight, &shape)?,
-            bias: self.optional(norm.bias.as_ref(), &shape)?,
-        })
-    }
-
-    fn linear(
-        &mut self,
-        linear: &Linear<TensorView<'_>>,
-        rows: usize,
-        cols: usize,
-    ) -> std::result::Result<Linear<Tensor>, Error> {
-        Ok(Linear {
-            weight: self.tensor(&linear.weight, &[rows, cols])?,
-            bias: self.optional(linear.bias.as_ref(), &[rows])?,
-        })
-    }
-
-    fn optional(
-        &mut self,
-        view: Option<&TensorView<'_>>,
-        shape: &[usize],
-    ) -> std::result::Result<Option<Tensor>, Error> {
-        view.map(|view| self.tensor(view, shape)).transpose()
-    }
-
-    fn tensor(
-        &mut self,
-        view: &TensorView<'_>,
-        shape: &[usize],
-    ) -> std::result::Result<Tensor, Error> {
-        let refuse = |problem: String| Error::Tensor {
-            tensor: view.name.clone(),
-            problem,
-        };
-        if view.shape != shape {
-            return Err(refuse(format!(
-                "expected shape {shape:?}, found {:?}",
-                view.shape
-            )));
-        }
-        let elements: usize = shape.iter().product();
-        let bytes = view.contiguous();
-        let (block, block_bytes) = (view.format.block_elems(), view.format.block_bytes());
-        if !elements.is_multiple_of(block) || bytes.len() != elements / block * block_bytes {
-            return Err(refuse(format!(
-                "{} bytes do not hold {elements} numbers of format {}",
-                bytes.len(),
-                view.format
-            )));
-        }
-        let mut values = vec![0.0_f32; elements];
-        billion_kernels::dequantize(view.format, &bytes, &mut values);
-        self.bytes += elements * size_of::<f32>();
-        Tensor::from_vec(values, shape, self.device).map_err(|error| refuse(error.to_string()))
-    }
-}
-
-fn absent(near: &TensorView<'_>, what: &str) -> Error {
-    Error::Tensor {
-        tensor: near.name.clone(),
-        problem: format!("the file has no tensors for {what}"),
-    }
 }

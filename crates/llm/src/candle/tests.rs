@@ -1,9 +1,11 @@
 //! The candle executor against transformers on tiny decoders of every variant, and the KV-cache contract.
 
+mod stored;
+
 use candle_core::{Device, Var};
 
 use super::fixtures::{self, Fixture};
-use super::{CandleDecoder, CandleModel, CandleOptions};
+use super::{CandleDecoder, CandleModel, CandleOptions, Held, HeldAs};
 use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId};
 
 /// Largest difference of a logit from transformers' (float32, other summation order, logits of about 5).
@@ -250,7 +252,8 @@ fn wrong_tensors_are_named() {
 fn gradients_reach_every_weight() {
     for name in ["llama_halves", "stablelm_2_12b", "gpt_neox_parallel"] {
         let fixture = fixtures::read(name);
-        let mut model = CandleModel::load(&fixture.spec, &fixture.tensors, &Device::Cpu).unwrap();
+        let mut model =
+            CandleModel::load(&fixture.spec, &fixture.tensors, &Device::Cpu, HeldAs::F32).unwrap();
         let layer = &mut model.tensors_mut().layers[0];
         let mut slots = vec![
             &mut layer.q.weight,
@@ -266,8 +269,8 @@ fn gradients_reach_every_weight() {
         let vars: Vec<Var> = slots
             .into_iter()
             .map(|slot| {
-                let var = Var::from_tensor(slot).unwrap();
-                *slot = var.as_tensor().clone();
+                let var = Var::from_tensor(slot.numbers().unwrap()).unwrap();
+                *slot = Held::Plain(var.as_tensor().clone());
                 var
             })
             .collect();

@@ -2,7 +2,7 @@
 //! once by the next.
 //!
 //! Every generation is the one that `generate` gives with a fresh session, whatever the number of slots. Prompts are run
-//! alone, in the same passes as there, and chosen tokens together in passes of at most [`EXACT_ROWS`] rows, where a row's
+//! alone, in the same passes as there, and chosen tokens together in passes of at most [`Decoder::exact_rows`] rows, where a row's
 //! logits do not depend on its neighbours. It owns no order: requests are begun in the order in which they are given.
 
 #[cfg(test)]
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::writer::{Step, Writer};
 use super::{GenerateError, GenerateOptions, Generation, Piece, check, chunk_end};
-use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, Run, SeqId, TextCodec};
+use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId, TextCodec};
 
 /// A prompt and how to go on from it.
 #[derive(Clone, Debug)]
@@ -250,8 +250,9 @@ impl<'a> Batch<'a> {
     fn advance(&mut self) -> Result<(), DecodeError> {
         let slots = std::mem::take(&mut self.active);
         let mut waiting = slots.into_iter();
+        let rows = self.decoder.exact_rows().max(1);
         loop {
-            let group: Vec<Slot<'a>> = waiting.by_ref().take(EXACT_ROWS).collect();
+            let group: Vec<Slot<'a>> = waiting.by_ref().take(rows).collect();
             if group.is_empty() {
                 return Ok(());
             }

@@ -160,7 +160,7 @@ impl Workbench {
         let model = self.resolve(reference)?;
         meter.tell("loads the model", 0);
         let engine = self.with_settings(engine)?;
-        let mut worker = Worker::spawn(&self.engine)?;
+        let mut worker = Worker::spawn(&self.executable(&engine)?)?;
         let loaded = worker::load(
             &mut worker,
             &model.path,

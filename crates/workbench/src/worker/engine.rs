@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::protocol::{Ask, Body, CompleteAsk, Generated, LoadedModel, MmluAsk, Outcome};
 use super::{conversion, programs};
 use crate::api::{ApiError, Message, ReplyOptions, Role};
+use crate::devices;
 use crate::requests::{EngineOptions, Executor};
 
 /// Chats whose KV cache is kept; the one used longest ago goes first.
@@ -162,14 +163,10 @@ impl Engine {
 
 impl Model {
     fn load(path: &Path, engine: &EngineOptions) -> Result<Self, ApiError> {
-        if engine.device != "cpu" {
-            return Err(failed(format!(
-                "the device {:?} is not part of this build; use --device cpu",
-                engine.device
-            )));
-        }
+        let device = devices::known(&engine.device)?;
         let files = ModelFiles::open(path).map_err(failed)?;
         let options = LoadOptions {
+            device,
             executor: match engine.executor {
                 Executor::Cpu => load::Executor::Cpu,
                 Executor::Candle => load::Executor::Candle,
@@ -404,6 +401,11 @@ impl Model {
     }
 
     fn memory(&mut self, work: Work<'_>, ctx: Option<u32>) -> Result<Outcome, ApiError> {
+        if self.device != "cpu" {
+            return Err(failed(
+                "what a model takes of a GPU's memory is not measured, only main memory is; use --device cpu",
+            ));
+        }
         self.forget_sessions();
         let ctx = ctx.map(|n| n as usize);
         let outcome = memory::run(

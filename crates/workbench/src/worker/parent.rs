@@ -114,7 +114,19 @@ impl Worker {
                 engine.display(),
                 env!("CARGO_PKG_VERSION")
             ))),
-            Ok(Heard::Gone) => Err(worker.death("while it started")),
+            Ok(Heard::Gone) => {
+                let mut death = worker.death("while it started");
+                if engine
+                    .file_stem()
+                    .is_some_and(|name| name == "billion-cuda")
+                {
+                    death.message.push_str(
+                        " billion-cuda needs NVIDIA's driver and CUDA's libraries (cudart, cublas, curand, nvrtc) of the \
+                         version that it was built with; --device cpu does without.",
+                    );
+                }
+                Err(death)
+            }
             Ok(Heard::Answer(_) | Heard::Noise(_)) => Err(ApiError::failed(format!(
                 "{} is not Billion's engine: it did not say hello",
                 engine.display()

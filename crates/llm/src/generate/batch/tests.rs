@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::decoder::EXACT_ROWS;
 use crate::generate::tests::{Bytes, EOS, VOCAB};
 use crate::generate::{FinishReason, SamplerOptions, Session, generate};
 
@@ -16,6 +17,7 @@ struct Hashing {
     room: usize,
     /// Passes of more rows than this fail.
     fails_above: usize,
+    exact_rows: usize,
 }
 
 impl Hashing {
@@ -27,6 +29,7 @@ impl Hashing {
             context_len: 400,
             room: usize::MAX,
             fails_above: usize::MAX,
+            exact_rows: EXACT_ROWS,
         }
     }
 
@@ -65,6 +68,9 @@ impl Decoder for Hashing {
     }
     fn context_len(&self) -> usize {
         self.context_len
+    }
+    fn exact_rows(&self) -> usize {
+        self.exact_rows
     }
     fn open(&mut self) -> Result<SeqId, DecodeError> {
         Ok(self.insert(Vec::new()))
@@ -212,15 +218,17 @@ fn any_number_of_slots_gives_what_one_by_one_gives() {
     let (expected, _) = one_by_one(&requests);
     let reasons: Vec<_> = expected.iter().flatten().map(|said| said.2).collect();
     assert!(reasons.contains(&FinishReason::Stop) && reasons.contains(&FinishReason::Length));
-    for slots in [0, 1, 2, 3, 8, 16, 17, 100] {
+    let slots = [0, 1, 2, 3, 8, 16, 17, 100].map(|slots| (slots, EXACT_ROWS));
+    for (slots, exact_rows) in slots.into_iter().chain([(8, 1), (8, 3)]) {
         let mut decoder = Hashing::new();
+        decoder.exact_rows = exact_rows;
         assert_eq!(
             batched(&mut decoder, &requests, slots),
             expected,
             "{slots} slots"
         );
         let widest = decoder.passes.iter().map(Vec::len).max().unwrap();
-        assert!(widest <= slots.clamp(1, EXACT_ROWS), "{widest} rows");
+        assert!(widest <= slots.clamp(1, exact_rows), "{widest} rows");
         let mixed = |pass: &Vec<usize>| pass.len() > 1 && pass.iter().any(|&tokens| tokens > 1);
         assert!(!decoder.passes.iter().any(mixed), "prompts run alone");
     }
