@@ -57,7 +57,7 @@ pub enum Models {
     },
     /// Download models from the Hugging Face Hub; a download that broke off goes on where it stopped.
     Pull {
-        /// Ids of the catalogue, with @REVISION or :QUANT, or hf:OWNER/NAME[@REVISION][/FILE.gguf].
+        /// Ids of the catalogue, with @REVISION or :QUANT, or hf:OWNER/NAME, with @REVISION and /FILE.gguf where they say more.
         #[arg(value_name = "MODEL", required_unless_present = "contenders")]
         models: Vec<String>,
         /// The article's four models.
