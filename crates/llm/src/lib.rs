@@ -3,6 +3,7 @@
 //! This crate owns everything between a file of weights and a stream of text. It does not own SIMD arithmetic
 //! (`billion-kernels`), tasks and statistics (`billion-eval`), or where files come from (`billion-hub`).
 
+pub mod adapter;
 pub mod candle;
 pub mod chat_template;
 pub mod checkpoint;
