@@ -5,5 +5,6 @@
 
 pub mod dataset;
 mod error;
+pub mod train;
 
 pub use error::Error;
