@@ -18,6 +18,7 @@ mod scalar;
 mod simd;
 mod tile_product;
 mod tiles;
+pub mod training;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

@@ -314,7 +314,7 @@ unsafe fn sigmoid<L: Lanes>(x: L::V) -> L::V {
 
 /// erf(x) to 1.5e-7 (M. Abramowitz, I. Stegun, Handbook of Mathematical Functions, 7.1.26).
 #[inline(always)]
-unsafe fn erf<L: Lanes>(x: L::V) -> L::V {
+pub(crate) unsafe fn erf<L: Lanes>(x: L::V) -> L::V {
     // SAFETY: register arithmetic only; the caller vouches for the instructions.
     unsafe {
         let (zero, one) = (L::splat(0.0), L::splat(1.0));

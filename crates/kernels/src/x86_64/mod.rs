@@ -19,3 +19,4 @@ use by_rows;
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;
+pub(crate) mod avx512_bf16;

@@ -1,0 +1,138 @@
+//! AVX-512 with BF16: a register holds a pair of terms of 16 outputs; six rows times four registers are summed at once.
+
+use crate::training::panel::{self, WIDTH};
+use crate::training::stored::Stored;
+use std::arch::x86_64::*;
+
+/// Rows of a tile.
+const ROWS: usize = 6;
+
+/// `panel::of_rows` for these instructions.
+///
+/// # Safety
+/// The CPU must have them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+pub(crate) unsafe fn pack_of_rows(
+    weight: &Stored<'_>,
+    first: usize,
+    terms: (usize, usize),
+    scratch: &mut [u32],
+    out: &mut [u32],
+) {
+    panel::of_rows::<true>(
+        weight,
+        first,
+        terms,
+        scratch,
+        out,
+        // SAFETY: the features are enabled here.
+        |rows, stride, width, out| unsafe { turn(rows, stride, width, out) },
+    );
+}
+
+/// `panel::of_cols` for these instructions.
+///
+/// # Safety
+/// The CPU must have them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+pub(crate) unsafe fn pack_of_cols(
+    weight: &Stored<'_>,
+    cols: (usize, usize),
+    terms: (usize, usize),
+    out: &mut [u32],
+) {
+    panel::of_cols::<true>(weight, cols, terms, out);
+}
+
+/// `panel::turn_plain`, 16 x 16 words at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn turn(rows: &[u32], stride: usize, width: usize, out: &mut [u32]) {
+    let whole = width / 16 * 16;
+    assert!(rows.len() >= 15 * stride + width && out.len() >= (width.max(1) - 1) * WIDTH + 16);
+    for j in (0..whole).step_by(16) {
+        // SAFETY: 16 words from column j of each of 16 rows, and 16 lines of 16 words: both checked above.
+        unsafe {
+            let mut r = [_mm512_setzero_si512(); 16];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_loadu_si512(rows.as_ptr().add(i * stride + j).cast());
+            }
+            let mut t = [_mm512_setzero_si512(); 16];
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+            }
+            for i in 0..4 {
+                r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+                r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+                r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+                r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+            }
+            for i in 0..4 {
+                t[i] = _mm512_shuffle_i32x4::<0x88>(r[i], r[i + 4]);
+                t[i + 4] = _mm512_shuffle_i32x4::<0xdd>(r[i], r[i + 4]);
+                t[i + 8] = _mm512_shuffle_i32x4::<0x88>(r[i + 8], r[i + 12]);
+                t[i + 12] = _mm512_shuffle_i32x4::<0xdd>(r[i + 8], r[i + 12]);
+            }
+            for i in 0..8 {
+                r[i] = _mm512_shuffle_i32x4::<0x88>(t[i], t[i + 8]);
+                r[i + 8] = _mm512_shuffle_i32x4::<0xdd>(t[i], t[i + 8]);
+            }
+            for (i, r) in r.iter().enumerate() {
+                _mm512_storeu_si512(out.as_mut_ptr().add((j + i) * WIDTH).cast(), *r);
+            }
+        }
+    }
+    for r in 0..16 {
+        for j in whole..width {
+            out[j * WIDTH + r] = rows[r * stride + j];
+        }
+    }
+}
+
+/// Six rows `left` (pairs, 6) times a panel (pairs, 64): the first `rows` rows and `cols` columns go to `c`.
+///
+/// # Safety
+/// The CPU must have the instructions; `rows` rows of `cols` numbers lie at `c`, its second number apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) unsafe fn tile(
+    left: &[u32],
+    panel: &[u32],
+    (c, c_row): (*mut f32, usize),
+    (rows, cols): (usize, usize),
+    add: bool,
+) {
+    let pairs = panel.len() / WIDTH;
+    assert!(left.len() >= pairs * ROWS && panel.len() >= pairs * WIDTH && rows <= ROWS);
+    // SAFETY: reads stay inside the lengths checked; writes are masked to what the caller vouches for.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
+        let (mut a, mut b) = (left.as_ptr(), panel.as_ptr());
+        for _ in 0..pairs {
+            let w: [__m512bh; 4] = std::array::from_fn(|v| {
+                std::mem::transmute(_mm512_loadu_si512(b.add(16 * v).cast()))
+            });
+            for r in 0..ROWS {
+                let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r) as i32));
+                for v in 0..4 {
+                    sums[r][v] = _mm512_dpbf16_ps(sums[r][v], x, w[v]);
+                }
+            }
+            a = a.add(ROWS);
+            b = b.add(WIDTH);
+        }
+        for (r, sums) in sums.iter().enumerate().take(rows) {
+            let c = c.add(r * c_row);
+            for (v, sum) in sums.iter().enumerate() {
+                let left = cols.saturating_sub(16 * v).min(16);
+                let mask = ((1_u32 << left) - 1) as u16;
+                let c = c.wrapping_add(16 * v);
+                let old = if add {
+                    _mm512_maskz_loadu_ps(mask, c)
+                } else {
+                    _mm512_setzero_ps()
+                };
+                _mm512_mask_storeu_ps(c, mask, _mm512_add_ps(*sum, old));
+            }
+        }
+    }
+}
