@@ -2,6 +2,8 @@
 //!
 //! Both executors implement it, and tests implement it with fakes. It owns no arithmetic and no text.
 
+use crate::adapter::AttachedLayers;
+
 /// Most rows of a pass for which a [`Decoder`] on a processor promises batch invariance; see [`Decoder::exact_rows`].
 pub const EXACT_ROWS: usize = 16;
 
@@ -99,6 +101,16 @@ pub trait Decoder: Send {
     /// Appends tokens to several sequences (of any lengths) in one pass and returns the wanted logits.
     /// On an error no sequence has changed.
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Logits, DecodeError>;
+    /// Sequences opened from now on are computed with this adapter, or with none; those that are open keep theirs, and a fork
+    /// has its parent's. So base and tuned models answer side by side from one set of weights.
+    fn set_adapter(&mut self, adapter: Option<&AttachedLayers>) -> Result<(), DecodeError> {
+        match adapter {
+            None => Ok(()),
+            Some(_) => Err(DecodeError::Invalid(
+                "this decoder takes no adapters".to_owned(),
+            )),
+        }
+    }
     /// Most rows of a pass for which batch invariance holds, at least 1. Where it is 1, a pass of a single row gives the same
     /// logits whatever came in between, but several rows of a sequence at once may differ from one by one in the last bits:
     /// speculation keeps the distribution there only as nearly as the arithmetic does.
@@ -107,7 +119,7 @@ pub trait Decoder: Send {
     }
     /// Bytes of KV cache one token takes, all layers, keys and values.
     fn kv_bytes_per_token(&self) -> usize;
-    /// Bytes the weights take as held by this executor.
+    /// Bytes the weights take as held by this executor, those of the adapter for new sequences included.
     fn weights_bytes(&self) -> usize;
 }
 

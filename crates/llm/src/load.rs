@@ -3,13 +3,14 @@
 //! `ModelFiles` is everything that can be known without loading: description, tokenizer, chat template, sizes, each
 //! checked. `load` packs the weights. It owns no parsing and no arithmetic.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::Error;
+use crate::adapter::Adapter;
 use crate::candle::{CandleDecoder, CandleOptions};
 use crate::chat_template::ChatTemplate;
 use crate::cpu::{CpuDecoder, CpuOptions};
@@ -143,6 +144,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Most tokens a sequence may hold; the model's own limit if none. More than that is refused.
     pub context_len: Option<usize>,
+    /// Folder of a PEFT adapter that sequences are opened with.
+    pub adapter: Option<PathBuf>,
 }
 
 /// A loaded model and what speaks for it.
@@ -162,6 +165,18 @@ pub struct Loaded {
     pub threads: usize,
     /// How long loading took.
     pub load_time: Duration,
+}
+
+impl Loaded {
+    /// Sequences opened from now on are computed with the adapter in this folder, or with none. The weights stay.
+    pub fn swap_adapter(&mut self, folder: Option<&Path>) -> Result<(), Error> {
+        let adapter = match folder {
+            Some(folder) => Some(Adapter::read(folder, &self.spec)?.attach(&self.spec)?),
+            None => None,
+        };
+        let set = self.decoder.set_adapter(adapter.as_ref());
+        set.map_err(|error| Error::Unsupported(error.to_string()))
+    }
 }
 
 /// Loads an opened model.
@@ -185,37 +200,46 @@ pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Loaded, Error> 
             spec.context_len
         )));
     }
-    let tensors = files.tensors()?;
-    let (decoder, isa, threads): (Box<dyn Decoder>, _, _) = match (options.device, options.executor)
-    {
-        (Device::Cpu, Executor::Cpu) => {
-            let options = CpuOptions {
-                threads,
-                context_len: options.context_len,
-                isa: None,
-            };
-            let release = || files.weights().release();
-            let decoder = CpuDecoder::load_stepwise(spec, &tensors, &options, &release)?;
-            let (isa, threads) = (decoder.isa().name(), decoder.threads());
-            (Box::new(decoder), isa, threads)
-        }
-        (device, _) => {
-            let options = CandleOptions {
-                context_len: options.context_len,
-                ..CandleOptions::on(device.open()?)
-            };
-            let decoder = CandleDecoder::load(spec, &tensors, &options)?;
-            let (isa, threads) = match device {
-                // candle sizes its own pool.
-                Device::Cpu => ("candle", candle_core::utils::get_num_threads()),
-                Device::Cuda => ("CUDA", 1),
-                Device::Metal => ("Metal", 1),
-            };
-            (Box::new(decoder), isa, threads)
-        }
+    // What does not fit is told before minutes of loading.
+    let adapter = match &options.adapter {
+        Some(folder) => Some(Adapter::read(folder, spec)?.attach(spec)?),
+        None => None,
     };
+    let tensors = files.tensors()?;
+    let (mut decoder, isa, threads): (Box<dyn Decoder>, _, _) =
+        match (options.device, options.executor) {
+            (Device::Cpu, Executor::Cpu) => {
+                let options = CpuOptions {
+                    threads,
+                    context_len: options.context_len,
+                    isa: None,
+                };
+                let release = || files.weights().release();
+                let decoder = CpuDecoder::load_stepwise(spec, &tensors, &options, &release)?;
+                let (isa, threads) = (decoder.isa().name(), decoder.threads());
+                (Box::new(decoder), isa, threads)
+            }
+            (device, _) => {
+                let options = CandleOptions {
+                    context_len: options.context_len,
+                    ..CandleOptions::on(device.open()?)
+                };
+                let decoder = CandleDecoder::load(spec, &tensors, &options)?;
+                let (isa, threads) = match device {
+                    // candle sizes its own pool.
+                    Device::Cpu => ("candle", candle_core::utils::get_num_threads()),
+                    Device::Cuda => ("CUDA", 1),
+                    Device::Metal => ("Metal", 1),
+                };
+                (Box::new(decoder), isa, threads)
+            }
+        };
     drop(tensors);
     files.weights().release();
+    if adapter.is_some() {
+        let set = decoder.set_adapter(adapter.as_ref());
+        set.map_err(|error| Error::Unsupported(error.to_string()))?;
+    }
     Ok(Loaded {
         decoder,
         tokenizer: Arc::clone(files.tokenizer()),

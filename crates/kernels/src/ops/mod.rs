@@ -8,10 +8,12 @@
 )]
 
 pub(crate) mod lanes;
+mod low_rank;
 mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use low_rank::add_low_rank;
 pub use rows::{PairOfRows, for_each, for_each_row, for_each_row_pair};
 
 use crate::isa::Isa;

@@ -76,6 +76,32 @@ fn norms_match_f64() {
     }
 }
 
+#[test]
+fn low_rank_products_match_f64() {
+    for isa in Isa::available() {
+        println!("low-rank products on {}", isa.name());
+        for (cols, out) in (1..=70).zip((1..=70).rev()).chain([(576, 1536)]) {
+            for rank in [0, 1, 3, 64, 67, 130] {
+                let x = noise(cols as u64, cols, 1.0);
+                let a = noise(3, rank * cols, 0.1);
+                let b = noise(4, rank * out, 0.1);
+                let start = noise(5, out, 1.0);
+                let mut y = start.clone();
+                add_low_rank(isa, &x, (&a, &b), 0.5, &mut y);
+                let mut want: Vec<f64> = start.iter().map(|v| *v as f64).collect();
+                for (a, b) in a.chunks(cols).zip(b.chunks(out)) {
+                    let products = a.iter().zip(&x).map(|(a, x)| *a as f64 * *x as f64);
+                    let inner = 0.5 * products.sum::<f64>();
+                    for (want, b) in want.iter_mut().zip(b) {
+                        *want += inner * *b as f64;
+                    }
+                }
+                assert_close("add_low_rank", isa, &y, &want, TOLERANCE);
+            }
+        }
+    }
+}
+
 /// erf by its series, whose terms cancel to 1e-9 for |x| < 4; beyond, it differs from 1 by less than 2e-8.
 fn erf_f64(x: f64) -> f64 {
     if x.abs() > 4.0 {

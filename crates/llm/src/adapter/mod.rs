@@ -7,7 +7,20 @@
 //! On disk rows are in the order of the Hugging Face checkpoint. A model in memory may differ twice: GGUF files of Llama have
 //! the rows of q and k permuted so that neighbours rotate together, and GPT-NeoX fuses queries, keys and values head by head.
 
+mod attach;
+mod config;
+mod file;
+mod targets;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+use crate::spec::{DecoderSpec, Mlp};
+pub use targets::{Targets, targets};
+
+/// Largest rank that is read: at the size of a model's own matrices an adapter has no point.
+pub const MAX_RANK: usize = 4096;
 
 /// A linear map that an adapter can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +60,19 @@ pub struct AdapterConfig {
     pub base_model: Option<String>,
 }
 
+impl AdapterConfig {
+    /// What the product of a module of this rank is multiplied by.
+    pub fn scale(&self, rank: usize) -> f32 {
+        scale(self.lora_alpha, rank, self.use_rslora)
+    }
+}
+
+/// `alpha / rank`, or `alpha / sqrt(rank)` for rank-stabilised LoRA.
+fn scale(alpha: f64, rank: usize, use_rslora: bool) -> f32 {
+    let rank = rank as f64;
+    (alpha / if use_rslora { rank.sqrt() } else { rank }) as f32
+}
+
 /// One adapted linear map, rows in the order of the Hugging Face checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
@@ -71,6 +97,14 @@ pub struct Adapter {
     pub config: AdapterConfig,
     /// By block, then by target.
     pub modules: Vec<Module>,
+}
+
+impl Adapter {
+    /// Numbers in all modules.
+    pub fn params(&self) -> u64 {
+        let of = |module: &Module| (module.a.len() + module.b.len()) as u64;
+        self.modules.iter().map(of).sum()
+    }
 }
 
 /// What is added to one linear map of a loaded model: scale * B * A.
@@ -110,4 +144,77 @@ pub struct AttachedLayer {
 pub struct AttachedLayers {
     /// One a block.
     pub layers: Vec<AttachedLayer>,
+}
+
+impl AttachedLayer {
+    /// What is added, in the order of [`Target`]: queries, keys, values, output, gate, up, down.
+    pub fn all(&self) -> impl Iterator<Item = (Target, &LowRank)> {
+        [
+            (Target::Q, &self.q),
+            (Target::K, &self.k),
+            (Target::V, &self.v),
+            (Target::O, &self.o),
+            (Target::Gate, &self.gate),
+            (Target::Up, &self.up),
+            (Target::Down, &self.down),
+        ]
+        .into_iter()
+        .filter_map(|(target, low_rank)| Some((target, low_rank.as_ref()?)))
+    }
+
+    /// The place of a linear map; none for the fused one.
+    pub fn place(&mut self, target: Target) -> Option<&mut Option<LowRank>> {
+        Some(match target {
+            Target::Q => &mut self.q,
+            Target::K => &mut self.k,
+            Target::V => &mut self.v,
+            Target::O => &mut self.o,
+            Target::Gate => &mut self.gate,
+            Target::Up => &mut self.up,
+            Target::Down => &mut self.down,
+            Target::Qkv => return None,
+        })
+    }
+}
+
+impl AttachedLayers {
+    /// Says which matrix does not fit a model.
+    pub(crate) fn check(&self, spec: &DecoderSpec) -> Result<(), String> {
+        if self.layers.len() != spec.layers {
+            return Err(format!(
+                "an adapter of {} blocks for a model of {}",
+                self.layers.len(),
+                spec.layers
+            ));
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            for (target, low_rank) in layer.all() {
+                let (out, cols) = target.shape(spec);
+                let LowRank { rank, a, b, .. } = low_rank;
+                let gated = target != Target::Gate || spec.mlp == Mlp::SwiGlu;
+                if *rank == 0 || a.len() != rank * cols || b.len() != out * rank || !gated {
+                    return Err(format!(
+                        "the adapter's block {index} {target:?} of rank {rank} has {} and {} numbers; the model's map is \
+                         {out} x {cols}",
+                        a.len(),
+                        b.len()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of its numbers; a shared A counts once.
+    pub fn bytes(&self) -> usize {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut numbers = 0;
+        for (_, low_rank) in self.layers.iter().flat_map(AttachedLayer::all) {
+            numbers += low_rank.b.len();
+            if seen.insert(Arc::as_ptr(&low_rank.a)) {
+                numbers += low_rank.a.len();
+            }
+        }
+        numbers * size_of::<f32>()
+    }
 }

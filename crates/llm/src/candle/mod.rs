@@ -9,6 +9,7 @@
 //! order for another number of rows. Only a run of a single row is exact there ([`Decoder::exact_rows`] is 1); runs of
 //! different sequences never mix.
 
+mod adapter;
 mod cache;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -18,14 +19,17 @@ mod model;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use billion_kernels::Format;
 use candle_core::{DType, Device};
 
+pub use self::adapter::{CandleAdapter, CandleAdapterLayer, CandleLowRank};
 use self::cache::KvCache;
 pub use self::held::{Held, HeldAs};
 pub use self::model::CandleModel;
 use crate::Error;
+use crate::adapter::AttachedLayers;
 use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, Run, SeqId};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
 
@@ -71,8 +75,25 @@ pub struct CandleDecoder {
     context_len: usize,
     /// Of keys and values.
     kv: DType,
-    sequences: BTreeMap<SeqId, KvCache>,
+    sequences: BTreeMap<SeqId, Sequence>,
     next_id: u32,
+    /// What sequences are opened with.
+    adapter: Option<Loaded>,
+}
+
+/// An adapter on the device.
+#[derive(Clone)]
+struct Loaded {
+    adapter: Arc<CandleAdapter>,
+    bytes: usize,
+}
+
+/// An open sequence.
+#[derive(Clone)]
+struct Sequence {
+    cache: KvCache,
+    /// What its keys and values are computed with.
+    adapter: Option<Arc<CandleAdapter>>,
 }
 
 impl CandleDecoder {
@@ -101,6 +122,7 @@ impl CandleDecoder {
             },
             sequences: BTreeMap::new(),
             next_id: 0,
+            adapter: None,
         })
     }
 
@@ -109,18 +131,18 @@ impl CandleDecoder {
         &self.model
     }
 
-    fn sequence(&self, seq: SeqId) -> Result<&KvCache, DecodeError> {
+    fn sequence(&self, seq: SeqId) -> Result<&Sequence, DecodeError> {
         self.sequences
             .get(&seq)
             .ok_or_else(|| DecodeError::Invalid(format!("sequence {} is not open", seq.0)))
     }
 
-    fn insert(&mut self, cache: KvCache) -> Result<SeqId, DecodeError> {
+    fn insert(&mut self, sequence: Sequence) -> Result<SeqId, DecodeError> {
         let id = SeqId(self.next_id);
         self.next_id = self.next_id.checked_add(1).ok_or_else(|| {
             DecodeError::Backend(format!("all {} sequence ids are used up", u32::MAX))
         })?;
-        self.sequences.insert(id, cache);
+        self.sequences.insert(id, sequence);
         Ok(id)
     }
 
@@ -129,7 +151,7 @@ impl CandleDecoder {
         let vocab_size = self.vocab_size();
         for (i, run) in runs.iter().enumerate() {
             let id = run.seq.0;
-            let have = self.sequence(run.seq)?.len();
+            let have = self.sequence(run.seq)?.cache.len();
             let add = run.tokens.len();
             if runs[..i].iter().any(|earlier| earlier.seq == run.seq) {
                 return Err(DecodeError::Invalid(format!(
@@ -168,17 +190,21 @@ impl CandleDecoder {
     /// Appends `run` to `cache` and its wanted logits to `logits`, `rows` rows at a time.
     fn run(
         model: &CandleModel,
-        cache: &mut KvCache,
+        sequence: &mut Sequence,
         run: &Run<'_>,
         rows: usize,
         logits: &mut Vec<f32>,
     ) -> candle_core::Result<()> {
+        let Sequence { cache, adapter } = sequence;
         let mut want = run.want;
         for (chunk, tokens) in run.tokens.chunks(rows).enumerate() {
             let first = chunk * rows;
-            let hidden = model.hidden(tokens, cache.len(), &mut |layer, k, v| {
-                cache.append(layer, &k, &v)
-            })?;
+            let hidden = model.hidden_with(
+                adapter.as_deref(),
+                tokens,
+                cache.len(),
+                &mut |layer, k, v| cache.append(layer, &k, &v),
+            )?;
             cache.advance(tokens.len());
             let here = want.partition_point(|&index| index < first + tokens.len());
             let (now, later) = want.split_at(here);
@@ -209,23 +235,29 @@ impl Decoder for CandleDecoder {
             self.kv,
             self.model.device(),
         );
-        self.insert(cache)
+        let adapter = self.adapter.as_ref();
+        self.insert(Sequence {
+            cache,
+            adapter: adapter.map(|loaded| Arc::clone(&loaded.adapter)),
+        })
     }
 
     fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, DecodeError> {
-        let mut cache = self.sequence(seq)?.clone();
-        shorten(&mut cache, seq, len)?;
-        self.insert(cache)
+        let mut sequence = self.sequence(seq)?.clone();
+        shorten(&mut sequence.cache, seq, len)?;
+        self.insert(sequence)
     }
 
     fn len(&self, seq: SeqId) -> usize {
-        self.sequences.get(&seq).map_or(0, KvCache::len)
+        self.sequences
+            .get(&seq)
+            .map_or(0, |sequence| sequence.cache.len())
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), DecodeError> {
         self.sequence(seq)?;
         match self.sequences.get_mut(&seq) {
-            Some(cache) => shorten(cache, seq, len),
+            Some(sequence) => shorten(&mut sequence.cache, seq, len),
             None => Ok(()),
         }
     }
@@ -246,8 +278,8 @@ impl Decoder for CandleDecoder {
         let mut data = Vec::new();
         let mut result = Ok(());
         for run in runs {
-            if let Some(cache) = self.sequences.get_mut(&run.seq) {
-                result = Self::run(&self.model, cache, run, rows, &mut data);
+            if let Some(sequence) = self.sequences.get_mut(&run.seq) {
+                result = Self::run(&self.model, sequence, run, rows, &mut data);
             }
             if result.is_err() {
                 break;
@@ -255,8 +287,8 @@ impl Decoder for CandleDecoder {
         }
         if let Err(error) = result {
             for (run, len) in runs.iter().zip(before) {
-                if let Some(cache) = self.sequences.get_mut(&run.seq) {
-                    cache.truncate(len);
+                if let Some(sequence) = self.sequences.get_mut(&run.seq) {
+                    sequence.cache.truncate(len);
                 }
             }
             return Err(DecodeError::Backend(error.to_string()));
@@ -265,6 +297,24 @@ impl Decoder for CandleDecoder {
             data,
             vocab_size: self.vocab_size(),
         })
+    }
+
+    fn set_adapter(&mut self, adapter: Option<&AttachedLayers>) -> Result<(), DecodeError> {
+        self.adapter = match adapter {
+            Some(attached) => {
+                attached
+                    .check(self.model.spec())
+                    .map_err(DecodeError::Invalid)?;
+                let adapter = CandleAdapter::new(attached, self.model.device());
+                let adapter = adapter.map_err(|error| DecodeError::Backend(error.to_string()))?;
+                Some(Loaded {
+                    adapter: Arc::new(adapter),
+                    bytes: attached.bytes(),
+                })
+            }
+            None => None,
+        };
+        Ok(())
     }
 
     fn exact_rows(&self) -> usize {
@@ -281,7 +331,7 @@ impl Decoder for CandleDecoder {
     }
 
     fn weights_bytes(&self) -> usize {
-        self.model.weights_bytes()
+        self.model.weights_bytes() + self.adapter.as_ref().map_or(0, |loaded| loaded.bytes)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::adapter::{CandleAdapter, CandleAdapterLayer, CandleLowRank};
 use super::held::{Held, HeldAs, hold};
 use crate::Error;
 use crate::spec::{
@@ -72,11 +73,27 @@ impl CandleModel {
 
     /// The residual stream after the last block for `tokens` at positions `start..`, shape (tokens, hidden).
     pub fn hidden(&self, tokens: &[u32], start: usize, attend: &mut Attend<'_>) -> Result<Tensor> {
+        self.hidden_with(None, tokens, start, attend)
+    }
+
+    /// The same with an adapter; differentiable in its tensors.
+    pub fn hidden_with(
+        &self,
+        adapter: Option<&CandleAdapter>,
+        tokens: &[u32],
+        start: usize,
+        attend: &mut Attend<'_>,
+    ) -> Result<Tensor> {
         let ids = Tensor::new(tokens, &self.device)?;
         let mut x = self.tensors.embedding.rows(&ids)?;
         let place = Place::new(&self.spec, start, tokens.len(), &self.device)?;
         for (index, layer) in self.tensors.layers.iter().enumerate() {
-            x = self.block(index, layer, &x, &place, attend)?;
+            let layer = Layer {
+                index,
+                tensors: layer,
+                adapter: adapter.and_then(|adapter| adapter.layer(index)),
+            };
+            x = self.block(&layer, &x, &place, attend)?;
         }
         Ok(x)
     }
@@ -96,26 +113,26 @@ impl CandleModel {
     /// One block on x, shape (rows, hidden).
     fn block(
         &self,
-        index: usize,
-        layer: &LayerTensors<Held>,
+        layer: &Layer<'_>,
         x: &Tensor,
         place: &Place,
         attend: &mut Attend<'_>,
     ) -> Result<Tensor> {
-        let normed = self.norm(&layer.attention_norm, x)?;
-        let attention = self.attention(index, layer, &normed, place, attend)?;
+        let tensors = layer.tensors;
+        let normed = self.norm(&tensors.attention_norm, x)?;
+        let attention = self.attention(layer, &normed, place, attend)?;
         match self.spec.residual {
             Residual::Sequential => {
                 let x = (x + attention)?;
-                let normed = match &layer.mlp_norm {
+                let normed = match &tensors.mlp_norm {
                     Some(norm) => self.norm(norm, &x)?,
-                    None => candle_core::bail!("layer {index} has no norm before its MLP"),
+                    None => candle_core::bail!("layer {} has no norm before its MLP", layer.index),
                 };
                 let mlp = self.mlp(layer, &normed)?;
                 x + mlp
             }
             Residual::Parallel => {
-                let mlp = match &layer.mlp_norm {
+                let mlp = match &tensors.mlp_norm {
                     Some(norm) => self.mlp(layer, &self.norm(norm, x)?)?,
                     None => self.mlp(layer, &normed)?,
                 };
@@ -127,31 +144,37 @@ impl CandleModel {
     /// Causal grouped-query attention of x, shape (rows, hidden) in and out.
     fn attention(
         &self,
-        index: usize,
-        layer: &LayerTensors<Held>,
+        layer: &Layer<'_>,
         x: &Tensor,
         place: &Place,
         attend: &mut Attend<'_>,
     ) -> Result<Tensor> {
+        let tensors = layer.tensors;
         let spec = &self.spec;
         let rows = x.dim(0)?;
         let groups = spec.heads / spec.kv_heads;
         let q = self.heads(
-            &linear(&layer.q, x)?,
+            &layer.linear(&tensors.q, x, |adapter| &adapter.q)?,
             spec.heads,
-            layer.q_norm.as_ref(),
+            tensors.q_norm.as_ref(),
             true,
             place,
         )?;
         let k = self.heads(
-            &linear(&layer.k, x)?,
+            &layer.linear(&tensors.k, x, |adapter| &adapter.k)?,
             spec.kv_heads,
-            layer.k_norm.as_ref(),
+            tensors.k_norm.as_ref(),
             true,
             place,
         )?;
-        let v = self.heads(&linear(&layer.v, x)?, spec.kv_heads, None, false, place)?;
-        let (k, v) = attend(index, k, v)?;
+        let v = self.heads(
+            &layer.linear(&tensors.v, x, |adapter| &adapter.v)?,
+            spec.kv_heads,
+            None,
+            false,
+            place,
+        )?;
+        let (k, v) = attend(layer.index, k, v)?;
         let keys = k.dim(1)?;
 
         // Query heads of one group read the same keys: fold them into the rows of one product.
@@ -173,7 +196,7 @@ impl CandleModel {
             .reshape((spec.heads, rows, spec.head_dim))?
             .transpose(0, 1)?
             .reshape((rows, spec.q_width()))?;
-        linear(&layer.o, &mixed)
+        layer.linear(&tensors.o, &mixed, |adapter| &adapter.o)
     }
 
     /// (rows, heads * head_dim) to (heads, rows, head_dim), normed and rotated where asked.
@@ -195,15 +218,19 @@ impl CandleModel {
     }
 
     /// The MLP of x, shape (rows, hidden) in and out.
-    fn mlp(&self, layer: &LayerTensors<Held>, x: &Tensor) -> Result<Tensor> {
-        let up = linear(&layer.up, x)?;
-        let inner = match (self.spec.mlp, &layer.gate) {
-            (Mlp::SwiGlu, Some(gate)) => (linear(gate, x)?.silu()? * up)?,
+    fn mlp(&self, layer: &Layer<'_>, x: &Tensor) -> Result<Tensor> {
+        let tensors = layer.tensors;
+        let up = layer.linear(&tensors.up, x, |adapter| &adapter.up)?;
+        let inner = match (self.spec.mlp, &tensors.gate) {
+            (Mlp::SwiGlu, Some(gate)) => {
+                let gate = layer.linear(gate, x, |adapter| &adapter.gate)?;
+                (gate.silu()? * up)?
+            }
             (Mlp::SwiGlu, None) => candle_core::bail!("a SwiGLU block has no gate"),
             (Mlp::Gelu, _) => up.gelu_erf()?,
             (Mlp::GeluTanh, _) => up.gelu()?,
         };
-        linear(&layer.down, &inner)
+        layer.linear(&tensors.down, &inner, |adapter| &adapter.down)
     }
 
     fn eps(&self) -> f64 {
@@ -234,6 +261,29 @@ fn standardize(x: &Tensor, eps: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     centred.broadcast_div(&(variance + eps)?.sqrt()?)
+}
+
+/// A block at work.
+struct Layer<'a> {
+    index: usize,
+    tensors: &'a LayerTensors<Held>,
+    adapter: Option<&'a CandleAdapterLayer>,
+}
+
+impl Layer<'_> {
+    /// x (rows, in) by a linear map of the block and what the adapter adds to it, shape (rows, out).
+    fn linear(
+        &self,
+        map: &Linear<Held>,
+        x: &Tensor,
+        pick: impl Fn(&CandleAdapterLayer) -> &Option<CandleLowRank>,
+    ) -> Result<Tensor> {
+        let y = linear(map, x)?;
+        match self.adapter.and_then(|adapter| pick(adapter).as_ref()) {
+            Some(low_rank) => low_rank.add_to(&y, x),
+            None => Ok(y),
+        }
+    }
 }
 
 /// x (rows, in) by the weight (out, in) and bias (out), shape (rows, out).

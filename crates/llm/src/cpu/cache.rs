@@ -3,6 +3,7 @@
 //! Pages are counted references: a fork shares them all, and a page is copied when a sequence is about to write into one
 //! that another also holds. It owns no page layout (`billion_kernels::attention`) and computes nothing.
 
+use super::adapted::Adapted;
 use super::memory;
 use crate::decoder::{DecodeError, SeqId};
 use billion_kernels::attention::{KvShape, PAGE_TOKENS, Page};
@@ -14,6 +15,8 @@ struct Sequence {
     id: SeqId,
     pages: Vec<Arc<Page>>,
     len: usize,
+    /// What its keys and values are computed with.
+    adapter: Option<Arc<Adapted>>,
 }
 
 /// All open sequences of a decoder.
@@ -58,17 +61,27 @@ impl Cache {
             .ok_or_else(|| DecodeError::Invalid(format!("sequence {} is not open", seq.0)))
     }
 
-    fn insert(&mut self, pages: Vec<Arc<Page>>, len: usize) -> Result<SeqId, DecodeError> {
+    fn insert(
+        &mut self,
+        pages: Vec<Arc<Page>>,
+        len: usize,
+        adapter: Option<Arc<Adapted>>,
+    ) -> Result<SeqId, DecodeError> {
         let id = SeqId(self.next_id);
         self.next_id = self.next_id.checked_add(1).ok_or_else(|| {
             DecodeError::Backend("too many sequences were opened; load the model again".to_owned())
         })?;
-        self.sequences.push(Sequence { id, pages, len });
+        self.sequences.push(Sequence {
+            id,
+            pages,
+            len,
+            adapter,
+        });
         Ok(id)
     }
 
-    pub(super) fn open(&mut self) -> Result<SeqId, DecodeError> {
-        self.insert(Vec::new(), 0)
+    pub(super) fn open(&mut self, adapter: Option<Arc<Adapted>>) -> Result<SeqId, DecodeError> {
+        self.insert(Vec::new(), 0, adapter)
     }
 
     pub(super) fn is_open(&self, seq: SeqId) -> bool {
@@ -84,7 +97,8 @@ impl Cache {
         let from = &self.sequences[self.find(seq)?];
         check_len(from, len)?;
         let pages = from.pages[..len.div_ceil(PAGE_TOKENS)].to_vec();
-        self.insert(pages, len)
+        let adapter = from.adapter.clone();
+        self.insert(pages, len, adapter)
     }
 
     pub(super) fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), DecodeError> {
@@ -155,6 +169,11 @@ impl Cache {
             .find(seq)
             .expect("the pass was checked: its sequences are open");
         (at, self.sequences[at].len)
+    }
+
+    /// The adapter that a sequence was opened with.
+    pub(super) fn adapter(&self, table: usize) -> Option<&Arc<Adapted>> {
+        self.sequences[table].adapter.as_ref()
     }
 
     pub(super) fn pages(&self, table: usize) -> &[Arc<Page>] {

@@ -4,6 +4,7 @@
 //! keys and values of a sequence lie in pages that forks share. It owns no SIMD and no file formats. Prompts of any length
 //! are cut into blocks of rows, so memory is bounded; a row's logits depend on its own tokens only.
 
+mod adapted;
 mod cache;
 mod memory;
 mod packed;
@@ -12,13 +13,16 @@ mod pass;
 mod tests;
 
 use crate::Error;
+use crate::adapter::AttachedLayers;
 use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
+use adapted::Adapted;
 use billion_kernels::attention::{KvFormat, KvShape, MAX_HEAD_DIM, PAGE_TOKENS};
 use billion_kernels::{Isa, Pool};
 use cache::Cache;
 use packed::PackedDecoder;
 use pass::{Arena, Block};
+use std::sync::Arc;
 
 /// Rows of a block: enough to reuse each weight many times, few enough that a block's activations stay in cache.
 const BLOCK_ROWS: usize = 256;
@@ -54,6 +58,8 @@ pub struct CpuDecoder {
     cache: Cache,
     arena: Arena,
     context_len: usize,
+    /// What sequences are opened with.
+    adapter: Option<Arc<Adapted>>,
 }
 
 impl CpuDecoder {
@@ -103,6 +109,7 @@ impl CpuDecoder {
             weights,
             cache: Cache::new(shape),
             arena: Arena::default(),
+            adapter: None,
             context_len: options
                 .context_len
                 .map_or(spec.context_len, |n| n.min(spec.context_len)),
@@ -219,7 +226,7 @@ impl Decoder for CpuDecoder {
     }
 
     fn open(&mut self) -> Result<SeqId, DecodeError> {
-        self.cache.open()
+        self.cache.open(self.adapter.clone())
     }
 
     fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, DecodeError> {
@@ -255,7 +262,8 @@ impl Decoder for CpuDecoder {
             let (table, have) = self.cache.table(run.seq);
             let mut want = run.want.iter().copied().peekable();
             for (i, &token) in run.tokens.iter().enumerate() {
-                block.push(table, have + i, token, want.next_if_eq(&i).is_some());
+                let from = (table, self.cache.adapter(table));
+                block.push(from, have + i, token, want.next_if_eq(&i).is_some());
                 if block.rows() == BLOCK_ROWS {
                     rest = self.run_block(&mut block, rest);
                 }
@@ -269,12 +277,20 @@ impl Decoder for CpuDecoder {
         Ok(logits)
     }
 
+    fn set_adapter(&mut self, adapter: Option<&AttachedLayers>) -> Result<(), DecodeError> {
+        self.adapter = match adapter {
+            Some(attached) => Some(Arc::new(Adapted::new(attached, &self.spec)?)),
+            None => None,
+        };
+        Ok(())
+    }
+
     fn kv_bytes_per_token(&self) -> usize {
         self.cache.page_bytes() / PAGE_TOKENS
     }
 
     fn weights_bytes(&self) -> usize {
-        self.weights.bytes()
+        self.weights.bytes() + self.adapter.as_ref().map_or(0, |adapter| adapter.bytes)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A block has at most a fixed number of rows, each the next token of some sequence. Buffers live in an [`Arena`] that only
 //! grows. It owns the order of operations and nothing of their arithmetic.
 
+use super::adapted::{Adapted, RowAdapters};
 use super::cache::Cache;
 use super::packed::{PackedDecoder, PackedLayer, PackedLinear, PackedNorm};
 use crate::spec::{DecoderSpec, Mlp, Norm, Pairing, Residual};
@@ -21,6 +22,8 @@ pub(super) struct Block {
     positions: Vec<usize>,
     /// Rows whose logits are wanted, ascending.
     wanted: Vec<usize>,
+    /// One a row, but empty while no row has one.
+    adapters: Vec<Option<Arc<Adapted>>>,
 }
 
 impl Block {
@@ -35,8 +38,18 @@ impl Block {
         arena.block = self;
     }
 
-    /// Adds the token at `position` of the sequence with page table `table`.
-    pub(super) fn push(&mut self, table: usize, position: usize, token: u32, wanted: bool) {
+    /// Adds the token at `position` of the sequence with page table `table` and the adapter that it was opened with.
+    pub(super) fn push(
+        &mut self,
+        (table, adapter): (usize, Option<&Arc<Adapted>>),
+        position: usize,
+        token: u32,
+        wanted: bool,
+    ) {
+        if adapter.is_some() || !self.adapters.is_empty() {
+            self.adapters.resize(self.tokens.len(), None);
+            self.adapters.push(adapter.cloned());
+        }
         match self.spans.last_mut() {
             Some(span) if span.table == table => span.rows += 1,
             _ => self.spans.push(Span {
@@ -65,6 +78,16 @@ impl Block {
         self.tokens.clear();
         self.positions.clear();
         self.wanted.clear();
+        self.adapters.clear();
+    }
+
+    /// The adapters of the rows at `layer`: of all, or of the wanted ones if the others are gone.
+    fn adapters(&self, layer: usize, narrowed: bool) -> RowAdapters<'_> {
+        RowAdapters {
+            rows: &self.adapters,
+            kept: narrowed.then_some(&self.wanted[..]),
+            layer,
+        }
     }
 }
 
@@ -132,7 +155,7 @@ impl Pass<'_> {
             let narrow = last && block.wanted() < rows;
             let parallel = spec.residual == Residual::Parallel;
             let mlp_along = parallel && layer.mlp_norm.is_none() && !narrow;
-            self.project(layer, rows, mlp_along);
+            self.project(layer, rows, mlp_along, block.adapters(index, false));
             self.store_keys(index, layer, block);
             if narrow && block.wanted() == 0 {
                 return;
@@ -152,11 +175,19 @@ impl Pass<'_> {
                 &self.arena.attended,
                 &mut [(&layer.o.weight, from_attention)],
             );
+            let adapters = block.adapters(index, narrow);
+            let from_attention = shaped(&mut self.arena.from_attention, rows, spec.hidden);
+            adapters.add(
+                (self.isa, self.pool),
+                (self.arena.attended.f32(), spec.q_width()),
+                (from_attention, spec.hidden),
+                |layer| layer.o.as_ref(),
+            );
             if !mlp_along {
                 let norm = layer.mlp_norm.as_ref().unwrap_or(&layer.attention_norm);
-                self.enter_mlp(layer, norm, rows, !parallel);
+                self.enter_mlp(layer, norm, rows, (!parallel, adapters));
             }
-            self.finish_mlp(layer, rows);
+            self.finish_mlp(layer, rows, adapters);
             let next = weights.layers.get(index + 1);
             self.leave_layer(layer, next, rows, parallel);
         }
@@ -215,7 +246,13 @@ impl Pass<'_> {
     }
 
     /// q, k, v from the normed rows, and the MLP's first product too where it reads the same rows.
-    fn project(&mut self, layer: &PackedLayer, rows: usize, mlp_along: bool) {
+    fn project(
+        &mut self,
+        layer: &PackedLayer,
+        rows: usize,
+        mlp_along: bool,
+        adapters: RowAdapters<'_>,
+    ) {
         let (spec, arena) = (self.spec, &mut *self.arena);
         let q = (&layer.q.weight, shaped(&mut arena.q, rows, spec.q_width()));
         let k = (&layer.k.weight, shaped(&mut arena.k, rows, spec.kv_width()));
@@ -236,6 +273,22 @@ impl Pass<'_> {
         } else {
             x.finish(self.isa, self.pool, &readers);
             matmul(self.isa, self.pool, x, &mut [q, k, v]);
+        }
+        let (on, x) = ((self.isa, self.pool), (arena.normed.f32(), spec.hidden));
+        let (q_width, kv_width, ffn) = (spec.q_width(), spec.kv_width(), spec.ffn);
+        let q = shaped(&mut arena.q, rows, q_width);
+        adapters.add(on, x, (q, q_width), |layer| layer.q.as_ref());
+        let k = shaped(&mut arena.k, rows, kv_width);
+        adapters.add(on, x, (k, kv_width), |layer| layer.k.as_ref());
+        let v = shaped(&mut arena.v, rows, kv_width);
+        adapters.add(on, x, (v, kv_width), |layer| layer.v.as_ref());
+        if mlp_along {
+            let up = shaped(&mut arena.up, rows, ffn);
+            adapters.add(on, x, (up, ffn), |layer| layer.up.as_ref());
+            if layer.gate.is_some() {
+                let gate = shaped(&mut arena.gate, rows, ffn);
+                adapters.add(on, x, (gate, ffn), |layer| layer.gate.as_ref());
+            }
         }
     }
 
@@ -339,7 +392,13 @@ impl Pass<'_> {
     }
 
     /// The MLP's own norm and first product; in a sequential block, attention's result is added before.
-    fn enter_mlp(&mut self, layer: &PackedLayer, norm: &PackedNorm, rows: usize, sequential: bool) {
+    fn enter_mlp(
+        &mut self,
+        layer: &PackedLayer,
+        norm: &PackedNorm,
+        rows: usize,
+        (sequential, adapters): (bool, RowAdapters<'_>),
+    ) {
         let (spec, arena) = (self.spec, &mut *self.arena);
         let (isa, hidden) = (self.isa, spec.hidden);
         let normalizer = Normalizer::new(isa, spec, norm);
@@ -367,10 +426,17 @@ impl Pass<'_> {
             x.finish(isa, self.pool, &[up.0]);
             matmul(isa, self.pool, x, &mut [up]);
         }
+        let (on, x) = ((isa, self.pool), (arena.mlp_normed.f32(), hidden));
+        let up = shaped(&mut arena.up, rows, spec.ffn);
+        adapters.add(on, x, (up, spec.ffn), |layer| layer.up.as_ref());
+        if layer.gate.is_some() {
+            let gate = shaped(&mut arena.gate, rows, spec.ffn);
+            adapters.add(on, x, (gate, spec.ffn), |layer| layer.gate.as_ref());
+        }
     }
 
     /// The activation and the MLP's second product.
-    fn finish_mlp(&mut self, layer: &PackedLayer, rows: usize) {
+    fn finish_mlp(&mut self, layer: &PackedLayer, rows: usize, adapters: RowAdapters<'_>) {
         let (spec, arena) = (self.spec, &mut *self.arena);
         let (isa, ffn) = (self.isa, spec.ffn);
         let up = shaped(&mut arena.up, rows, ffn);
@@ -411,6 +477,13 @@ impl Pass<'_> {
             self.pool,
             &arena.inner,
             &mut [(&layer.down.weight, from_mlp)],
+        );
+        let from_mlp = shaped(&mut arena.from_mlp, rows, spec.hidden);
+        adapters.add(
+            (isa, self.pool),
+            (arena.inner.f32(), ffn),
+            (from_mlp, spec.hidden),
+            |layer| layer.down.as_ref(),
         );
     }
 

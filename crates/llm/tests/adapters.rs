@@ -1,0 +1,272 @@
+//! The adapters of `fixtures/adapters/make.py`, which PEFT made: every executor gives PEFT's logits from every file of the base,
+//! base and tuned answer side by side, rows do not depend on their neighbours, and what is written again is what was read.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod fixtures;
+
+use std::path::{Path, PathBuf};
+
+use billion_llm::adapter::Adapter;
+use billion_llm::decoder::{Decoder, Run, SeqId};
+use billion_llm::load::{Executor, LoadOptions, Loaded, ModelFiles, load};
+use billion_llm::weights::Weights;
+use fixtures::fixture;
+
+/// As in `reference.rs`: float32 sums in another order, on logits of up to 20.
+const TOLERANCE: f32 = 1e-3;
+
+/// Adapter and the model that it belongs to.
+const ADAPTERS: [(&str, &str); 4] = [
+    ("gqa", "gqa"),
+    ("gqa_rslora", "gqa"),
+    ("stablelm", "families/stablelm_1_6b"),
+    ("pythia", "families/pythia"),
+];
+
+fn folder(name: &str) -> PathBuf {
+    fixture(&format!("adapters/{name}"))
+}
+
+/// Tokens, and the logits of the base and with the adapter.
+struct Reference {
+    tokens: Vec<u32>,
+    base: Vec<f32>,
+    tuned: Vec<f32>,
+}
+
+fn reference(name: &str) -> Reference {
+    let file = Weights::open(&fixture(&format!("adapters/{name}.reference.safetensors"))).unwrap();
+    let floats = |name: &str| {
+        let view = file.require(name).unwrap();
+        let numbers = view.bytes.as_chunks::<4>().0.iter();
+        numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    // The tokens are 64-bit integers, which are no weights: as make.py has them.
+    let vocab = file.require("logits").unwrap().shape[1] as u32;
+    let tokens = [3, 17, 42, 8, 61, 5, 5, 90, 33, 12, 71, 2];
+    Reference {
+        tokens: tokens.map(|token| token % vocab).to_vec(),
+        base: floats("base"),
+        tuned: floats("logits"),
+    }
+}
+
+fn opened(base: &Path, executor: Executor, adapter: Option<PathBuf>) -> Loaded {
+    let files = ModelFiles::open(base).unwrap();
+    let options = LoadOptions {
+        executor,
+        threads: Some(2),
+        adapter,
+        ..LoadOptions::default()
+    };
+    load(&files, &options).unwrap()
+}
+
+fn logits(decoder: &mut dyn Decoder, seq: SeqId, tokens: &[u32]) -> Vec<f32> {
+    let want: Vec<usize> = (0..tokens.len()).collect();
+    let run = Run {
+        seq,
+        tokens,
+        want: &want,
+    };
+    decoder.forward(&[run]).unwrap().data
+}
+
+fn worst(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = found.iter().zip(expected);
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn pefts_adapters_give_pefts_logits_in_both_executors() {
+    for (name, base) in ADAPTERS {
+        let expected = reference(name);
+        for path in [fixture(base), fixture(&format!("{base}.gguf"))] {
+            for executor in [Executor::Cpu, Executor::Candle] {
+                let mut loaded = opened(&path, executor, Some(folder(name)));
+                let decoder = loaded.decoder.as_mut();
+                let seq = decoder.open().unwrap();
+                let off = worst(&logits(decoder, seq, &expected.tokens), &expected.tuned);
+                println!("{name} on {} by {executor:?}: {off:e}", path.display());
+                assert!(off < TOLERANCE, "{name} on {}: {off}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn base_and_tuned_answer_side_by_side_from_one_set_of_weights() {
+    for (name, base) in ADAPTERS {
+        let expected = reference(name);
+        for executor in [Executor::Cpu, Executor::Candle] {
+            let mut loaded = opened(&fixture(base), executor, None);
+            let plain = loaded.decoder.open().unwrap();
+            loaded.swap_adapter(Some(&folder(name))).unwrap();
+            let tuned = loaded.decoder.open().unwrap();
+            loaded.swap_adapter(None).unwrap();
+            let plain_again = loaded.decoder.open().unwrap();
+            let decoder = loaded.decoder.as_mut();
+            // In one pass: rows with an adapter beside rows without.
+            let want: Vec<usize> = (0..expected.tokens.len()).collect();
+            let runs = [plain, tuned, plain_again].map(|seq| Run {
+                seq,
+                tokens: &expected.tokens,
+                want: &want,
+            });
+            let together = decoder.forward(&runs).unwrap().data;
+            let each = expected.base.len();
+            assert!(worst(&together[..each], &expected.base) < TOLERANCE);
+            assert!(worst(&together[each..2 * each], &expected.tuned) < TOLERANCE);
+            assert!(together[..each] == together[2 * each..]);
+            // A fork keeps its parent's adapter, whatever was set since.
+            let fork = decoder.fork(tuned, 4).unwrap();
+            let rest = logits(decoder, fork, &expected.tokens[4..]);
+            let vocab = decoder.vocab_size();
+            assert!(worst(&rest, &expected.tuned[4 * vocab..]) < TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn a_row_with_an_adapter_does_not_depend_on_its_neighbours() {
+    for (name, base) in ADAPTERS {
+        for (path, executor) in [
+            (fixture(base), Executor::Cpu),
+            (fixture(&format!("{base}.gguf")), Executor::Cpu),
+            (fixture(base), Executor::Candle),
+        ] {
+            let mut loaded = opened(&path, executor, Some(folder(name)));
+            let tokens = reference(name).tokens;
+            let decoder = loaded.decoder.as_mut();
+            let seq = decoder.open().unwrap();
+            let one_by_one: Vec<f32> = tokens
+                .iter()
+                .flat_map(|token| logits(decoder, seq, &[*token]))
+                .collect();
+            let vocab = decoder.vocab_size();
+            for cut in 1..tokens.len() {
+                let (first, rest) = tokens.split_at(cut);
+                let seq = decoder.open().unwrap();
+                let other = decoder.open().unwrap();
+                logits(decoder, seq, first);
+                let rows = rest.len().min(15);
+                let want: Vec<usize> = (0..rows).collect();
+                let runs = [
+                    Run {
+                        seq: other,
+                        tokens: &tokens[..1],
+                        want: &[],
+                    },
+                    Run {
+                        seq,
+                        tokens: rest,
+                        want: &want,
+                    },
+                ];
+                let data = decoder.forward(&runs).unwrap().data;
+                let expected = &one_by_one[cut * vocab..];
+                assert!(data == expected, "{name} by {executor:?}, cut at {cut}");
+                decoder.close(seq);
+                decoder.close(other);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_zeros_changes_nothing_at_all() {
+    for (name, base) in ADAPTERS {
+        let files = ModelFiles::open(&fixture(base)).unwrap();
+        let mut adapter = Adapter::read(&folder(name), files.spec()).unwrap();
+        for module in &mut adapter.modules {
+            module.b.fill(0.0);
+        }
+        let attached = adapter.attach(files.spec()).unwrap();
+        for executor in [Executor::Cpu, Executor::Candle] {
+            let mut loaded = opened(&fixture(base), executor, None);
+            let decoder = loaded.decoder.as_mut();
+            let plain = decoder.open().unwrap();
+            decoder.set_adapter(Some(&attached)).unwrap();
+            let zeros = decoder.open().unwrap();
+            let tokens = reference(name).tokens;
+            assert_eq!(
+                logits(decoder, plain, &tokens),
+                logits(decoder, zeros, &tokens)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_what_peft_wrote() {
+    for (name, base) in ADAPTERS {
+        let files = ModelFiles::open(&fixture(base)).unwrap();
+        let spec = files.spec();
+        let read = Adapter::read(&folder(name), spec).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        read.write(copy.path(), spec).unwrap();
+        let again = Adapter::read(copy.path(), spec).unwrap();
+        assert_eq!(again.config, read.config, "{name}");
+        assert!(again == read, "{name}: numbers differ");
+        // Tensor by tensor, name by name.
+        let tensors = |folder: &Path| {
+            let file = Weights::open(&folder.join("adapter_model.safetensors")).unwrap();
+            let names: Vec<String> = file.names().map(str::to_owned).collect();
+            let each = names.into_iter().map(|name| {
+                let view = file.require(&name).unwrap();
+                (name, view.shape.clone(), view.bytes.to_vec())
+            });
+            each.collect::<Vec<_>>()
+        };
+        assert!(tensors(copy.path()) == tensors(&folder(name)), "{name}");
+        // Every setting that we write says what PEFT's says; what it has besides is empty.
+        let settings = |folder: &Path| -> serde_json::Map<String, serde_json::Value> {
+            let text = std::fs::read(folder.join("adapter_config.json")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        let theirs = settings(&folder(name));
+        for (key, ours) in settings(copy.path()) {
+            if key == "target_modules" {
+                let sorted = |value: &serde_json::Value| {
+                    let list = value.as_array().unwrap().iter();
+                    let last = |name: &serde_json::Value| {
+                        let name = name.as_str().unwrap();
+                        name.rsplit('.').next().unwrap().to_owned()
+                    };
+                    list.map(last).collect::<std::collections::BTreeSet<_>>()
+                };
+                assert_eq!(sorted(&ours), sorted(&theirs[&key]), "{name}");
+            } else if key.ends_with("_pattern") {
+                // Ours names whole paths, theirs the ends of them.
+                let count = |value: &serde_json::Value| value.as_object().map(serde_json::Map::len);
+                assert_eq!(count(&ours), count(&theirs[&key]), "{name}: {key}");
+            } else {
+                let same = ours == theirs[&key] || ours.as_f64() == theirs[&key].as_f64();
+                assert!(same, "{name}: {key} is {ours}, PEFT has {}", theirs[&key]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_refused_before_anything_is_loaded() {
+    let files = ModelFiles::open(&fixture("families/qwen2")).unwrap();
+    let options = LoadOptions {
+        adapter: Some(folder("gqa")),
+        ..LoadOptions::default()
+    };
+    let error = load(&files, &options).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("expected") || error.contains("block"),
+        "{error}"
+    );
+    let mut loaded = opened(&fixture("gqa"), Executor::Cpu, None);
+    let error = loaded.swap_adapter(Some(&folder("pythia"))).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("gpt_neox.layers.0.attention.dense is no linear map"),
+        "{error}"
+    );
+}
