@@ -138,6 +138,7 @@ impl Engine {
                 ExecutorArg::Cpu => Executor::Cpu,
                 ExecutorArg::Candle => Executor::Candle,
             },
+            adapter: None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct EngineOptions {
     pub context_len: Option<u32>,
     /// Which executor.
     pub executor: Executor,
+    /// Folder of a PEFT adapter that is applied to the model; none runs the model as it is.
+    pub adapter: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
@@ -38,6 +40,7 @@ impl Default for EngineOptions {
             threads: None,
             context_len: None,
             executor: Executor::Cpu,
+            adapter: None,
         }
     }
 }

@@ -173,7 +173,7 @@ impl Model {
             },
             threads: engine.threads.map(|n| n as usize),
             context_len: engine.context_len.map(|n| n as usize),
-            ..LoadOptions::default()
+            adapter: engine.adapter.clone(),
         };
         let template_problem = files.chat_template_problem().map(ToString::to_string);
         let loaded = load::load(&files, &options).map_err(failed)?;
