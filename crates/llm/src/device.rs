@@ -46,7 +46,7 @@ impl Device {
     }
 
     /// Opens it: the first one of its kind.
-    pub(crate) fn open(self) -> Result<Opened, Error> {
+    pub fn open(self) -> Result<Opened, Error> {
         if !self.is_built_in() {
             return Err(Error::Unsupported(self.absent().to_owned()));
         }

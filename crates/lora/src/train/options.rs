@@ -57,6 +57,9 @@ pub struct TrainOptions {
     pub eval_every: Option<u32>,
     /// Looks at the held-out rows without a better loss after which training stops; none: it does not stop early.
     pub patience: Option<u32>,
+    /// Keep the adapter of the lowest held-out loss, not the last one. None: if `patience` is set. Facts to be learnt by heart
+    /// do not carry over to held-out ones, so the last adapter is what most runs want.
+    pub keep_best: Option<bool>,
     /// "cpu", "cuda" or "metal".
     pub device: String,
     /// Threads that compute; the cores of this machine if none.
@@ -92,6 +95,7 @@ impl Default for TrainOptions {
             checkpoint_every: None,
             eval_every: None,
             patience: None,
+            keep_best: None,
             device: "cpu".to_owned(),
             threads: None,
             recompute: Recompute::Auto,
@@ -203,7 +207,7 @@ impl TrainOptions {
 #[cfg_attr(feature = "specta", derive(specta::Type))]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum TrainEvent {
-    /// Before the first step, and once more when steps have been timed.
+    /// When the first steps have been timed.
     Forecast(Forecast),
     /// After each optimizer step.
     Step(Step),
@@ -297,7 +301,7 @@ pub enum Ending {
 /// What a run leaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainOutcome {
-    /// The adapter kept: that of the lowest held-out loss, or the last one where nothing was held out.
+    /// The adapter kept: the last one, or that of the lowest held-out loss (`TrainOptions::keep_best`).
     pub adapter: billion_llm::adapter::Adapter,
     /// Why it ended.
     pub ending: Ending,
