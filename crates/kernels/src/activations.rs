@@ -2,25 +2,29 @@
 //!
 //! The int8 form writes a row as two lines of int8, which a kernel multiplies as if they were rows: a coarse one with one
 //! scale in 32 numbers (`max / 127`, rounded half to even), and a fine one that holds what the coarse one left, in steps
-//! 254 times smaller. Eight bits alone change a model's answers: in a simulation on SmolLM2 135M, two texts, the mean
-//! KL divergence from f32 was 4e-3 to 5e-3 a token and one greedy token in two differed at the end; with fifteen bits it was
-//! below 1e-5 and neither did. A decoding step mostly waits for the weights either way.
+//! 256 times smaller, so that `256 * coarse + fine` is one integer and a product's two sums join by a shift. Eight bits alone
+//! change a model's answers: in a simulation on SmolLM2 135M, two texts, the mean KL divergence from f32 was 4e-3 to 5e-3 a
+//! token and one greedy token in two differed at the end; with fifteen bits it was below 1e-5 and neither did. A decoding
+//! step mostly waits for the weights either way.
 //!
-//! It is laid out for kernels: panels of [`PANEL`] lines (the last one may be narrower), and in a panel all lines of a
-//! block of 32 columns side by side.
+//! It is laid out for kernels: panels of [`PANEL`] rows (the last one may be narrower), and in a panel all rows of a
+//! block of 32 columns side by side, the two lines of a row next to each other.
 
 use crate::scalar::blocks::{Scheme, scheme};
 use crate::{Isa, Matrix, Pool, parts::Parts, simd};
 
-/// Lines that a kernel multiplies at once at most.
+/// Rows that a kernel multiplies at once at most.
 pub(crate) const PANEL: usize = 8;
 
-/// Lines of int8 that a row becomes; they lie in one panel, the coarse one first.
+/// Lines of int8 that a row becomes, the coarse one first.
 pub(crate) const LINES: usize = 2;
-const _: () = assert!(PANEL.is_multiple_of(LINES));
+
+/// `1 << FINER_BITS` steps of the fine line are one of the coarse line. A remainder of exactly half a coarse step would be
+/// 128 fine ones and becomes 127.
+pub(crate) const FINER_BITS: u32 = 8;
 
 /// Steps of the fine line in one of the coarse line.
-pub(crate) const FINER: f32 = 254.0;
+pub(crate) const FINER: f32 = (1 << FINER_BITS) as f32;
 
 /// Largest magnitude of a block below which it counts as zeros, so that its scale can be inverted.
 pub(crate) const SMALLEST: f32 = f32::MIN_POSITIVE * 128.0;
@@ -41,13 +45,13 @@ pub struct Activations {
 /// The quantized form.
 #[derive(Default)]
 pub(crate) struct Int8 {
-    /// `[panel][block of 32][line of panel][32]`
+    /// `[panel][block of 32][row of panel][line][32]`
     pub q: Vec<i8>,
-    /// `[panel][block of 32][line of panel]`: value = scale * q.
+    /// `[panel][block of 32][row of panel]`: value = scale * (FINER * coarse + fine).
     pub scales: Vec<f32>,
-    /// `[panel][block of 32][half][line of panel]`: sums of 16 integers.
+    /// `[panel][block of 32][half][row of panel]`: sums of 16 integers `FINER * coarse + fine`.
     pub sums: Vec<i32>,
-    /// `[panel][block of 32][line of panel]`: scale * sum of 32 integers.
+    /// `[panel][block of 32][row of panel]`: scale * sum of 32 integers.
     pub weighted: Vec<f32>,
     /// What the offset of a format adds to integer dot products; one entry for each kind a reader needs.
     pub corrections: Vec<Correction>,
@@ -133,13 +137,12 @@ impl Activations {
         if blocks == 0 {
             return;
         }
-        let lines = rows * LINES;
         let x = &self.f32;
         let int8 = &mut self.int8;
-        int8.q.resize(lines * cols, 0);
-        int8.scales.resize(lines * blocks, 0.0);
-        int8.sums.resize(lines * blocks * 2, 0);
-        int8.weighted.resize(lines * blocks, 0.0);
+        int8.q.resize(rows * LINES * cols, 0);
+        int8.scales.resize(rows * blocks, 0.0);
+        int8.sums.resize(rows * blocks * 2, 0);
+        int8.weighted.resize(rows * blocks, 0.0);
         int8.corrections.resize_with(kinds.len(), || Correction {
             offset: 0,
             in_16: false,
@@ -147,7 +150,7 @@ impl Activations {
         });
         for (correction, kind) in int8.corrections.iter_mut().zip(kinds) {
             (correction.offset, correction.in_16) = *kind;
-            let len = lines * blocks * if kind.1 { 2 } else { 1 };
+            let len = rows * blocks * if kind.1 { 2 } else { 1 };
             correction.values.resize(len, 0);
         }
         let q = Parts::new(&mut int8.q);
@@ -161,12 +164,12 @@ impl Activations {
             .collect();
         let panel = |panel: usize| {
             let first = panel * PANEL;
-            let width = PANEL.min(lines - first);
+            let width = PANEL.min(rows - first);
             let (start, end) = (first * blocks, (first + width) * blocks);
             // SAFETY: parts of one panel, and each panel is visited once.
             let mut out = unsafe {
                 Int8Panel {
-                    q: q.part(start * 32..end * 32),
+                    q: q.part(start * 32 * LINES..end * 32 * LINES),
                     scales: scales.part(start..end),
                     sums: sums.part(start * 2..end * 2),
                     weighted: weighted.part(start..end),
@@ -174,7 +177,7 @@ impl Activations {
             };
             simd::quantize_panel(
                 isa,
-                &x[first / LINES * cols..(first + width) / LINES * cols],
+                &x[first * cols..(first + width) * cols],
                 cols,
                 &mut out,
             );
@@ -200,7 +203,7 @@ impl Activations {
                 }
             }
         };
-        let panels = lines.div_ceil(PANEL);
+        let panels = rows.div_ceil(PANEL);
         if rows * cols < PARALLEL_NUMBERS {
             (0..panels).for_each(panel);
         } else {
@@ -229,19 +232,18 @@ pub(crate) fn quantize_panel(
     out: &mut Int8Panel<'_>,
     block: impl Fn(&[f32; 32], &mut [[i8; 32]; LINES]) -> Block,
 ) {
-    let width = x.len() / cols * LINES;
+    let width = x.len() / cols;
     let q = out.q.as_chunks_mut().0.as_chunks_mut().0;
     for (r, x) in x.chunks_exact(cols).enumerate() {
         for (b, x) in x.as_chunks().0.iter().enumerate() {
-            let at = b * width + r * LINES;
-            let (mut scale, sums) = block(x, &mut q[at / LINES]);
-            for (line, halves) in sums.into_iter().enumerate() {
-                out.scales[at + line] = scale;
-                out.weighted[at + line] = scale * halves[0].wrapping_add(halves[1]) as f32;
-                out.sums[2 * b * width + r * LINES + line] = halves[0];
-                out.sums[(2 * b + 1) * width + r * LINES + line] = halves[1];
-                scale /= FINER;
-            }
+            let at = b * width + r;
+            let (scale, [coarse, fine]) = block(x, &mut q[at]);
+            let scale = scale / FINER;
+            let halves = [0, 1].map(|half| (coarse[half] << FINER_BITS).wrapping_add(fine[half]));
+            out.scales[at] = scale;
+            out.weighted[at] = scale * halves[0].wrapping_add(halves[1]) as f32;
+            out.sums[2 * b * width + r] = halves[0];
+            out.sums[(2 * b + 1) * width + r] = halves[1];
         }
     }
 }
@@ -266,7 +268,8 @@ pub(crate) fn quantize_32(x: &[f32; 32], q: &mut [[i8; 32]; LINES]) -> Block {
         let coarse = scaled + ROUND;
         let left = (scaled - (coarse - ROUND)) * FINER;
         v[0][i] = integer(coarse);
-        v[1][i] = integer(left + ROUND);
+        // Not clamp: NaN must not stay, so that every instruction set gives integers of this range.
+        v[1][i] = integer(left + ROUND).clamp(-127, 127);
         q[0][i] = v[0][i] as i8;
         q[1][i] = v[1][i] as i8;
     }

@@ -81,8 +81,8 @@ pub(crate) fn quantized(
     );
     let step = if in_16 { 2 } else { 1 };
     each_pair(
-        x.rows() * LINES,
-        blocks * 32,
+        x.rows(),
+        blocks * 32 * LINES,
         tiles,
         |tile, first, width| {
             let at = first * blocks;
@@ -91,7 +91,7 @@ pub(crate) fn quantized(
                 quants: matrix.quants[tile * q_len..(tile + 1) * q_len].as_ptr(),
                 scales: matrix.scales[tile * s_len..(tile + 1) * s_len].as_ptr(),
                 supers: matrix.supers[tile * p_len..(tile + 1) * p_len].as_ptr(),
-                x: int8.q[at * 32..(at + width * blocks) * 32].as_ptr(),
+                x: int8.q[at * 32 * LINES..(at + width * blocks) * 32 * LINES].as_ptr(),
                 x_scales: int8.scales[at..at + width * blocks].as_ptr(),
                 x_sums: int8.sums[2 * at..2 * (at + width * blocks)].as_ptr(),
                 x_weighted: int8.weighted[at..at + width * blocks].as_ptr(),
@@ -102,13 +102,7 @@ pub(crate) fn quantized(
             let mut out: Outputs = [[0.0; TILE]; PANEL];
             // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
             unsafe { kernels[width - 1](&operands, &mut out) };
-            // A row's result is the sum of its lines'.
-            for row in 0..width / LINES {
-                for n in 0..TILE {
-                    out[row][n] = out[row * LINES][n] + out[row * LINES + 1][n];
-                }
-            }
-            store(&out[..width / LINES], first / LINES, tile, rows, y);
+            store(&out[..width], first, tile, rows, y);
         },
     );
 }
@@ -138,7 +132,7 @@ pub(crate) fn floats(
     });
 }
 
-/// Visits (tile, first row or line of a panel, its width), a group of panels at a time so that the group stays in cache.
+/// Visits (tile, first row of a panel, its width), a group of panels at a time so that the group stays in cache.
 fn each_pair(
     x_rows: usize,
     x_row_bytes: usize,

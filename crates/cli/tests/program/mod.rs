@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -23,16 +23,24 @@ impl From<Output> for Finished {
     }
 }
 
-/// The binary and its data folder.
+/// The binary, its data folder, and what its environment holds besides.
 pub struct Program {
     data: tempfile::TempDir,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Program {
     pub fn new() -> Self {
         Self {
             data: tempfile::tempdir().expect("a folder"),
+            environment: Vec::new(),
         }
+    }
+
+    /// With a variable in its environment.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// A folder that is gone when the test ends.
@@ -49,10 +57,16 @@ impl Program {
                 "BILLION_STARTER",
                 concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/pack"),
             )
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Starts it and does not wait.
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().expect("started")
     }
 
     pub fn run(&self, args: &[&str]) -> Finished {

@@ -3,7 +3,7 @@
 //! It reads the source's bytes, not tiles, so that it also checks packing.
 
 use super::dequantize;
-use crate::activations::{LINES, PANEL};
+use crate::activations::{FINER, LINES, PANEL};
 use crate::parts::Parts;
 use crate::{Activations, Matrix};
 use std::ops::Range;
@@ -55,28 +55,19 @@ fn dot_f32(x: &[f32], w: &[f32]) -> f32 {
     total
 }
 
-/// The int8 form of row `m` times `w`: the sum of its lines' products.
+/// The int8 form of row `m` times `w`.
 fn dot_int8(x: &Activations, m: usize, w: &[f32]) -> f32 {
-    let [coarse, fine] = [0, 1].map(|line| dot_line(x, m * LINES + line, w));
-    coarse + fine
-}
-
-fn dot_line(x: &Activations, line: usize, w: &[f32]) -> f32 {
     let int8 = x.int8();
     let blocks = x.cols() / 32;
-    let (first, r) = (line / PANEL * PANEL, line % PANEL);
-    let width = PANEL.min(x.rows() * LINES - first);
+    let (first, r) = (m / PANEL * PANEL, m % PANEL);
+    let width = PANEL.min(x.rows() - first);
     let mut total = 0.0;
     for (b, w) in w.chunks_exact(32).enumerate() {
         let at = first * blocks + b * width + r;
+        let (coarse, fine) = int8.q[at * 32 * LINES..(at + 1) * 32 * LINES].split_at(32);
         let mut lanes = [0.0_f32; 8];
-        for (q, w) in int8.q[at * 32..at * 32 + 32]
-            .chunks_exact(8)
-            .zip(w.chunks_exact(8))
-        {
-            for (lane, (q, w)) in lanes.iter_mut().zip(q.iter().zip(w)) {
-                *lane += f32::from(*q) * w;
-            }
+        for (i, (w, (coarse, fine))) in w.iter().zip(coarse.iter().zip(fine)).enumerate() {
+            lanes[i % 8] += (FINER * f32::from(*coarse) + f32::from(*fine)) * w;
         }
         total += int8.scales[at] * lanes.iter().sum::<f32>();
     }

@@ -5,7 +5,7 @@
 //! magnitude times signed activation (2 * 128 * 127 < 2^15).
 
 use crate::Format;
-use crate::activations::PANEL;
+use crate::activations::{FINER_BITS, LINES, PANEL};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
@@ -134,10 +134,27 @@ unsafe fn integers<const BITS: usize>(half: *const u8) -> [__m256i; 8] {
     w
 }
 
-/// The dot products of vectors `FROM..TO` with the activations at `x`, in 32 bits.
+/// The dot products of vectors `FROM..TO` with both lines of the activations at `x`, in 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dot<const BITS: usize, const FROM: usize, const TO: usize>(
+    w: &[__m256i; 8],
+    x: *const i32,
+) -> __m256i {
+    // SAFETY: two lines of 8 groups of 4 activations lie at `x`.
+    let (coarse, fine) = unsafe {
+        (
+            dot_line::<BITS, FROM, TO>(w, x),
+            dot_line::<BITS, FROM, TO>(w, x.add(8)),
+        )
+    };
+    _mm256_add_epi32(_mm256_slli_epi32::<{ FINER_BITS as i32 }>(coarse), fine)
+}
+
+/// The dot products of vectors `FROM..TO` with one line of the activations at `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot_line<const BITS: usize, const FROM: usize, const TO: usize>(
     w: &[__m256i; 8],
     x: *const i32,
 ) -> __m256i {
@@ -212,7 +229,8 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                     Scheme::Offset32 => {
                         let scale = halves(s.add(wide));
                         for m in 0..M {
-                            let mut sum = dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32).cast());
+                            let mut sum =
+                                dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32 * LINES).cast());
                             if BITS != 8 {
                                 let start = _mm256_set1_epi32(*t.x_corrections.add(b * M + m));
                                 sum = _mm256_add_epi32(sum, start);
@@ -239,29 +257,29 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             let weighted = _mm256_set1_ps(*t.x_weighted.add(b * M + m));
                             let scale =
                                 _mm256_mul_ps(scale, _mm256_set1_ps(*t.x_scales.add(b * M + m)));
-                            let sum = dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32).cast());
+                            let sum =
+                                dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32 * LINES).cast());
                             sums[m] = _mm256_fmadd_ps(min, weighted, sums[m]);
                             sums[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, sums[m]);
                         }
                     }
                     Scheme::Super16Offset => {
-                        let small =
-                            |at: *const u8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+                        let small = |at: *const u8| {
+                            let integers = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+                            _mm256_mul_ps(d, _mm256_cvtepi32_ps(integers))
+                        };
                         let (low, high) = (small(s.add(narrow)), small(s.add(16 + narrow)));
                         for m in 0..M {
-                            let x = t.x.add((b * M + m) * 32).cast();
+                            let x = t.x.add((b * M + m) * 32 * LINES).cast();
                             let start = t.x_corrections.add(2 * b * M + m);
                             let a = dot::<BITS, 0, 4>(&w, x);
                             let a = _mm256_add_epi32(a, _mm256_set1_epi32(*start));
                             let c = dot::<BITS, 4, 8>(&w, x);
                             let c = _mm256_add_epi32(c, _mm256_set1_epi32(*start.add(M)));
-                            let sum = _mm256_add_epi32(
-                                _mm256_mullo_epi32(a, low),
-                                _mm256_mullo_epi32(c, high),
-                            );
-                            let scale =
-                                _mm256_mul_ps(d, _mm256_set1_ps(*t.x_scales.add(b * M + m)));
-                            sums[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, sums[m]);
+                            let (a, c) = (_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(c));
+                            let sum = _mm256_fmadd_ps(a, low, _mm256_mul_ps(c, high));
+                            let x_scale = _mm256_set1_ps(*t.x_scales.add(b * M + m));
+                            sums[m] = _mm256_fmadd_ps(sum, x_scale, sums[m]);
                         }
                     }
                     Scheme::Super16Min => {
@@ -274,7 +292,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                         let (low, high) =
                             (_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
                         for m in 0..M {
-                            let x = t.x.add((b * M + m) * 32).cast();
+                            let x = t.x.add((b * M + m) * 32 * LINES).cast();
                             let x_sums = t.x_sums.add(2 * b * M + m);
                             let sum = _mm256_add_epi32(
                                 _mm256_mullo_epi32(dot::<BITS, 0, 4>(&w, x), low),

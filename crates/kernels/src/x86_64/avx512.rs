@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: a vector holds 4 integers of each of a tile's 16 rows, or one float of each.
 
 use crate::Format;
-use crate::activations::{self, Block, FINER, Int8Panel, LINES, PANEL, SMALLEST};
+use crate::activations::{self, Block, FINER, FINER_BITS, Int8Panel, LINES, PANEL, SMALLEST};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
@@ -83,7 +83,9 @@ fn quantize_32(x: &[f32; 32], q: &mut [[i8; 32]; LINES]) -> Block {
         let coarse = _mm512_cvtps_epi32(v);
         let left = _mm512_sub_ps(v, _mm512_cvtepi32_ps(coarse));
         let fine = _mm512_cvtps_epi32(_mm512_mul_ps(left, _mm512_set1_ps(FINER)));
-        [_mm512_cvtsepi32_epi8(coarse), _mm512_cvtsepi32_epi8(fine)]
+        let (least, most) = (_mm512_set1_epi32(-127), _mm512_set1_epi32(127));
+        let fine = _mm512_max_epi32(_mm512_min_epi32(fine, most), least);
+        [_mm512_cvtsepi32_epi8(coarse), _mm512_cvtepi32_epi8(fine)]
     };
     let (a, b) = (lines(a), lines(b));
     let (zero, ones) = (_mm_setzero_si128(), _mm_set1_epi8(1));
@@ -237,12 +239,16 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
             }
             let w = integers::<BITS>(block);
             let s = t.scales.add(b * scale_bytes(scheme));
-            // The dot products of the vectors `from..to` with row m, added to `start`.
+            // The dot products of the vectors `from..to` with row m, both lines, added to `start`.
             let dot = |m: usize, from: usize, to: usize, start: __m512i| {
-                let x = t.x.add((b * M + m) * 32).cast::<i32>();
-                (from..to).fold(start, |sum, j| {
-                    _mm512_dpbusd_epi32(sum, w[j], _mm512_set1_epi32(x.add(j).read_unaligned()))
-                })
+                let x = t.x.add((b * M + m) * 32 * LINES).cast::<i32>();
+                let (mut coarse, mut fine) = (_mm512_setzero_si512(), start);
+                for j in from..to {
+                    let x = |line: usize| _mm512_set1_epi32(x.add(8 * line + j).read_unaligned());
+                    coarse = _mm512_dpbusd_epi32(coarse, w[j], x(0));
+                    fine = _mm512_dpbusd_epi32(fine, w[j], x(1));
+                }
+                _mm512_add_epi32(_mm512_slli_epi32::<FINER_BITS>(coarse), fine)
             };
             match scheme {
                 Scheme::Offset32 => {
@@ -283,18 +289,18 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                     }
                 }
                 Scheme::Super16Offset => {
-                    let small = |at: *const u8| _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
+                    let small = |at: *const u8| {
+                        let integers = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
+                        _mm512_mul_ps(d, _mm512_cvtepi32_ps(integers))
+                    };
                     let (low, high) = (small(s), small(s.add(16)));
                     for m in 0..M {
                         let start = t.x_corrections.add(2 * b * M + m);
-                        let a = dot(m, 0, 4, _mm512_set1_epi32(*start));
-                        let c = dot(m, 4, 8, _mm512_set1_epi32(*start.add(M)));
-                        let sum = _mm512_add_epi32(
-                            _mm512_mullo_epi32(a, low),
-                            _mm512_mullo_epi32(c, high),
-                        );
-                        let scale = _mm512_mul_ps(d, _mm512_set1_ps(*t.x_scales.add(b * M + m)));
-                        sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m]);
+                        let a = _mm512_cvtepi32_ps(dot(m, 0, 4, _mm512_set1_epi32(*start)));
+                        let c = _mm512_cvtepi32_ps(dot(m, 4, 8, _mm512_set1_epi32(*start.add(M))));
+                        let sum = _mm512_fmadd_ps(a, low, _mm512_mul_ps(c, high));
+                        let x_scale = _mm512_set1_ps(*t.x_scales.add(b * M + m));
+                        sums[m] = _mm512_fmadd_ps(sum, x_scale, sums[m]);
                     }
                 }
                 Scheme::Super16Min => {
@@ -311,6 +317,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             _mm512_set1_epi32(*x_sums),
                             _mm512_set1_epi32(*x_sums.add(M)),
                         );
+                        // At most 2 * 16 * 3 * 15 * 127 * 257: far from 2^31.
                         let sum = _mm512_add_epi32(
                             _mm512_mullo_epi32(dot(m, 0, 4, zero), low),
                             _mm512_mullo_epi32(dot(m, 4, 8, zero), high),
