@@ -36,11 +36,14 @@ async fn a_model_is_downloaded_over_a_pause_and_a_quit_and_answers() {
     window.click(&format!("download-start-{OPEN}")).await;
     comes(&window).await;
     window.picture("21-downloading").await;
-    let figures = window.text(&format!("download-figures-{OPEN}")).await;
-    assert!(
-        figures.contains("MB of") && figures.contains("/s"),
-        "the card tells only {figures:?}"
+    // The rate is known once it was looked at twice.
+    let tells = format!(
+        "const figures = document.querySelector('[data-testid=\"download-figures-{OPEN}\"]')?.innerText ?? ''; \
+         return figures.includes('B of') && figures.includes('/s')"
     );
+    window
+        .wait("the card tells bytes and rate", SOON, &tells)
+        .await;
 
     window.click(&format!("download-pause-{OPEN}")).await;
     download_is(&window, "paused").await;
