@@ -79,6 +79,7 @@ fn a_gate_and_an_unknown_revision_say_what_to_do() {
     let hub = HubServer::start();
     put_model(&hub, 0);
     hub.gate(REPO);
+    hub.put_folder("models/EleutherAI/pythia-70m", &fixture("families/pythia"));
     let program = program_of(&hub);
     program.fails(&["models", "pull", MODEL], 1, "token");
     program.fails(&["models", "pull", "pythia-70m@step7"], 1, "step7");
