@@ -108,7 +108,7 @@ pub enum LossOn {
 #[cfg_attr(feature = "specta", derive(specta::Type))]
 #[serde(rename_all = "snake_case")]
 pub enum OverLong {
-    /// Its end is cut off; a row whose answer is cut off altogether is left out.
+    /// Its end is cut off; a row whose answer is cut off altogether is left out. Plain text is cut into pieces instead.
     #[default]
     Truncate,
     /// It is left out.
@@ -216,9 +216,13 @@ pub struct DatasetPreview {
     pub mapping: ColumnMapping,
     /// How a row becomes a prompt, in words: the model's own chat template, or Alpaca's text.
     pub template: String,
+    /// The whole file was read; otherwise all counts are of its beginning.
+    pub complete: bool,
+    /// What was read, in words: "all 100 rows", "the first 20000 rows (8.1 MB of 1024.0 MB)".
+    pub scope: String,
     /// The first rows as tokens.
     pub rows: Vec<EncodedRow>,
-    /// Rows in the file.
+    /// Rows read.
     pub rows_total: u32,
     /// Rows that training uses.
     pub rows_train: u32,
