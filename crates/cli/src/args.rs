@@ -219,7 +219,7 @@ pub struct Perplexity {
 
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// Model of 16 or 32 bits a weight: safetensors, or a .gguf file of F16, BF16 or F32.
+    /// Model of 16 or 32 bits a weight: safetensors, or a .gguf file of F16, BF16 or F32. With --adapter also a quantized one.
     #[arg(long)]
     pub model: String,
     /// Format to write.
@@ -228,8 +228,8 @@ pub struct Convert {
     /// File to write; an existing one is replaced when the new one is whole.
     #[arg(long, value_name = "FILE.gguf")]
     pub out: PathBuf,
-    /// Not part of this version, which has no adapters.
-    #[arg(long, value_name = "FOLDER", hide = true)]
+    /// PEFT adapter to merge into the weights first.
+    #[arg(long, value_name = "FOLDER")]
     pub adapter: Option<PathBuf>,
     /// Threads [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]

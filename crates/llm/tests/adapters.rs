@@ -5,11 +5,14 @@
 
 mod fixtures;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use billion_llm::Error;
 use billion_llm::adapter::Adapter;
 use billion_llm::decoder::{Decoder, Run, SeqId};
 use billion_llm::load::{Executor, LoadOptions, Loaded, ModelFiles, load};
+use billion_llm::quantize::{About, MergeCheck, Plan, Quant, WriteOptions};
 use billion_llm::weights::Weights;
 use fixtures::fixture;
 
@@ -24,7 +27,7 @@ const ADAPTERS: [(&str, &str); 4] = [
     ("pythia", "families/pythia"),
 ];
 
-fn folder(name: &str) -> PathBuf {
+fn folder_of(name: &str) -> PathBuf {
     fixture(&format!("adapters/{name}"))
 }
 
@@ -85,7 +88,7 @@ fn pefts_adapters_give_pefts_logits_in_both_executors() {
         let expected = reference(name);
         for path in [fixture(base), fixture(&format!("{base}.gguf"))] {
             for executor in [Executor::Cpu, Executor::Candle] {
-                let mut loaded = opened(&path, executor, Some(folder(name)));
+                let mut loaded = opened(&path, executor, Some(folder_of(name)));
                 let decoder = loaded.decoder.as_mut();
                 let seq = decoder.open().unwrap();
                 let off = worst(&logits(decoder, seq, &expected.tokens), &expected.tuned);
@@ -103,7 +106,7 @@ fn base_and_tuned_answer_side_by_side_from_one_set_of_weights() {
         for executor in [Executor::Cpu, Executor::Candle] {
             let mut loaded = opened(&fixture(base), executor, None);
             let plain = loaded.decoder.open().unwrap();
-            loaded.swap_adapter(Some(&folder(name))).unwrap();
+            loaded.swap_adapter(Some(&folder_of(name))).unwrap();
             let tuned = loaded.decoder.open().unwrap();
             loaded.swap_adapter(None).unwrap();
             let plain_again = loaded.decoder.open().unwrap();
@@ -137,7 +140,7 @@ fn a_row_with_an_adapter_does_not_depend_on_its_neighbours() {
             (fixture(&format!("{base}.gguf")), Executor::Cpu),
             (fixture(base), Executor::Candle),
         ] {
-            let mut loaded = opened(&path, executor, Some(folder(name)));
+            let mut loaded = opened(&path, executor, Some(folder_of(name)));
             let tokens = reference(name).tokens;
             let decoder = loaded.decoder.as_mut();
             let seq = decoder.open().unwrap();
@@ -179,7 +182,7 @@ fn a_row_with_an_adapter_does_not_depend_on_its_neighbours() {
 fn an_adapter_of_zeros_changes_nothing_at_all() {
     for (name, base) in ADAPTERS {
         let files = ModelFiles::open(&fixture(base)).unwrap();
-        let mut adapter = Adapter::read(&folder(name), files.spec()).unwrap();
+        let mut adapter = Adapter::read(&folder_of(name), files.spec()).unwrap();
         for module in &mut adapter.modules {
             module.b.fill(0.0);
         }
@@ -204,7 +207,7 @@ fn what_is_written_is_what_peft_wrote() {
     for (name, base) in ADAPTERS {
         let files = ModelFiles::open(&fixture(base)).unwrap();
         let spec = files.spec();
-        let read = Adapter::read(&folder(name), spec).unwrap();
+        let read = Adapter::read(&folder_of(name), spec).unwrap();
         let copy = tempfile::tempdir().unwrap();
         read.write(copy.path(), spec).unwrap();
         let again = Adapter::read(copy.path(), spec).unwrap();
@@ -220,13 +223,13 @@ fn what_is_written_is_what_peft_wrote() {
             });
             each.collect::<Vec<_>>()
         };
-        assert!(tensors(copy.path()) == tensors(&folder(name)), "{name}");
+        assert!(tensors(copy.path()) == tensors(&folder_of(name)), "{name}");
         // Every setting that we write says what PEFT's says; what it has besides is empty.
         let settings = |folder: &Path| -> serde_json::Map<String, serde_json::Value> {
             let text = std::fs::read(folder.join("adapter_config.json")).unwrap();
             serde_json::from_slice(&text).unwrap()
         };
-        let theirs = settings(&folder(name));
+        let theirs = settings(&folder_of(name));
         for (key, ours) in settings(copy.path()) {
             if key == "target_modules" {
                 let sorted = |value: &serde_json::Value| {
@@ -254,7 +257,7 @@ fn what_is_written_is_what_peft_wrote() {
 fn an_adapter_that_does_not_fit_is_refused_before_anything_is_loaded() {
     let files = ModelFiles::open(&fixture("families/qwen2")).unwrap();
     let options = LoadOptions {
-        adapter: Some(folder("gqa")),
+        adapter: Some(folder_of("gqa")),
         ..LoadOptions::default()
     };
     let error = load(&files, &options).map(|_| ()).unwrap_err().to_string();
@@ -263,10 +266,105 @@ fn an_adapter_that_does_not_fit_is_refused_before_anything_is_loaded() {
         "{error}"
     );
     let mut loaded = opened(&fixture("gqa"), Executor::Cpu, None);
-    let error = loaded.swap_adapter(Some(&folder("pythia"))).unwrap_err();
+    let error = loaded.swap_adapter(Some(&folder_of("pythia"))).unwrap_err();
     let error = error.to_string();
     assert!(
         error.contains("gpt_neox.layers.0.attention.dense is no linear map"),
         "{error}"
     );
+}
+
+/// What base and adapter say to the tokens, as they are loaded.
+fn tuned(base: &Path, adapter: Option<PathBuf>, tokens: &[u32]) -> Vec<f32> {
+    let mut loaded = opened(base, Executor::Cpu, adapter);
+    let seq = loaded.decoder.open().unwrap();
+    logits(loaded.decoder.as_mut(), seq, tokens)
+}
+
+fn merged(base: &Path, adapter: &Path, quant: Quant, out: &Path) -> Result<MergeCheck, Error> {
+    let files = ModelFiles::open(base).unwrap();
+    let adapter = Adapter::read(adapter, files.spec()).unwrap();
+    let plan = Plan::merged(&files, &adapter, quant, &About::default())?;
+    let options = WriteOptions { threads: Some(2) };
+    let written = plan.write(out, &options, &mut |_| ControlFlow::Continue(()))?;
+    Ok(written.merge.unwrap())
+}
+
+#[test]
+fn merged_files_answer_as_base_and_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("merged.gguf");
+    for (name, base) in ADAPTERS {
+        let expected = reference(name);
+        for path in [fixture(base), fixture(&format!("{base}.gguf"))] {
+            for quant in Quant::ALL {
+                let check = merged(&path, &folder_of(name), quant, &out).unwrap();
+                println!("{name} on {} as {}: {check:?}", path.display(), quant.id());
+                assert!(
+                    check.difference <= check.bound && check.moved > 0.1,
+                    "{check:?}"
+                );
+                if quant == Quant::F16 {
+                    // Half floats are all that stands between the file and PEFT.
+                    let off = worst(&tuned(&out, None, &expected.tokens), &expected.tuned);
+                    assert!(off < 0.05, "{name}: {off}");
+                }
+                assert!(out.is_file());
+                std::fs::remove_file(&out).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quantized_base_takes_an_adapter_and_what_is_not_adapted_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.gguf");
+    let files = ModelFiles::open(&fixture("gqa")).unwrap();
+    let plan = Plan::new(&files, Quant::Q8_0, &About::default()).unwrap();
+    plan.write(&base, &WriteOptions::default(), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let out = folder.path().join("merged.gguf");
+    let check = merged(&base, &folder_of("gqa_rslora"), Quant::Q8_0, &out).unwrap();
+    assert!(check.difference < check.bound, "{check:?}");
+    let (before, after) = (Weights::open(&base).unwrap(), Weights::open(&out).unwrap());
+    let mut changed = Vec::new();
+    for name in before.names() {
+        if before.require(name).unwrap().bytes != after.require(name).unwrap().bytes {
+            changed.push(name.to_owned());
+        }
+    }
+    let expected = [
+        "blk.0.attn_q",
+        "blk.0.attn_v",
+        "blk.1.attn_q",
+        "blk.1.attn_v",
+    ];
+    assert_eq!(changed, expected.map(|name| format!("{name}.weight")));
+    // Without an adapter it would be rounded twice for nothing.
+    let quantized = ModelFiles::open(&base).unwrap();
+    let plan = Plan::new(&quantized, Quant::Q8_0, &About::default());
+    assert!(
+        plan.map(drop)
+            .unwrap_err()
+            .to_string()
+            .contains("quantized already")
+    );
+}
+
+#[test]
+fn a_merge_that_overflows_is_told_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&fixture("gqa")).unwrap();
+    let mut adapter = Adapter::read(&folder_of("gqa"), files.spec()).unwrap();
+    adapter.modules[0].b.fill(1e20);
+    let wild = folder.path().join("wild");
+    adapter.write(&wild, files.spec()).unwrap();
+    let out = folder.path().join("merged.gguf");
+    let error = merged(&fixture("gqa"), &wild, Quant::F16, &out).unwrap_err();
+    assert!(error.to_string().contains("holds at most"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the adapter itself: {left:?}");
 }

@@ -34,6 +34,9 @@ pub(crate) struct Conversion {
     /// What commands will take for it; none for a file outside the library.
     pub(crate) reference: Option<String>,
     threads: Option<u32>,
+    /// Folder of the adapter to merge.
+    #[serde(default)]
+    adapter: Option<PathBuf>,
 }
 
 impl Workbench {
@@ -98,6 +101,12 @@ impl Workbench {
         if let Some(out) = &out {
             check_place(&model, out)?;
         }
+        let adapter = request.adapter.as_deref().map(absolute).transpose()?;
+        if adapter.is_some() && out.is_none() {
+            return Err(ApiError::failed(
+                "a merged model goes to a file of its own; name one that ends in .gguf",
+            ));
+        }
         let reference = out
             .is_none()
             .then(|| format!("{}:{}", model.id, quant.id()));
@@ -105,14 +114,20 @@ impl Workbench {
             Some(threads) => Some(threads),
             None => self.settings()?.threads,
         };
+        let with = if adapter.is_some() {
+            " with an adapter"
+        } else {
+            ""
+        };
         Ok((
-            format!("{} of {}", quant.name(), model.name),
+            format!("{} of {}{with}", quant.name(), model.name),
             Work::Convert(Conversion {
                 model: model.id,
                 quant: quant.id().to_owned(),
                 out,
                 reference,
                 threads,
+                adapter,
             }),
         ))
     }
@@ -192,6 +207,7 @@ impl Workbench {
             out: None,
             reference: Some(reference.clone()),
             threads: self.settings()?.threads,
+            adapter: None,
         };
         self.write_converted(&conversion, cancel, on_progress)?;
         Ok(reference)
@@ -212,6 +228,7 @@ fn write(
     let ask = Ask::Convert(ConvertAsk {
         source: model.path.clone(),
         quant: conversion.quant.clone(),
+        adapter: conversion.adapter.clone(),
         out: out.to_owned(),
         threads: conversion.threads,
         name: model.name.clone(),
@@ -231,7 +248,12 @@ fn write(
             meter.tell(&step, done);
         }
     })?;
-    let Outcome::Converted { bytes, seconds } = outcome else {
+    let Outcome::Converted {
+        bytes,
+        seconds,
+        merge,
+    } = outcome
+    else {
         return Err(unexpected(&outcome));
     };
     Ok(ConvertReport {
@@ -240,6 +262,7 @@ fn write(
         out: out.display().to_string(),
         bytes,
         seconds,
+        merge,
     })
 }
 

@@ -266,6 +266,24 @@ pub struct ConvertReport {
     pub bytes: u64,
     /// How long it took, the check at the end included.
     pub seconds: f64,
+    /// The adapter that was merged, and how near the file comes to model and adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeReport>,
+}
+
+/// A merged adapter. Differences are root mean squares of logits, as parts of the logits' own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MergeReport {
+    /// Folder of the adapter.
+    pub adapter: String,
+    /// Positions of a text over which it was compared.
+    pub tokens: u32,
+    /// File against model and adapter.
+    pub difference: f64,
+    /// Largest difference that rounding to the format explains.
+    pub bound: f64,
+    /// Model against model and adapter: how far the adapter moves it.
+    pub moved: f64,
 }
 
 /// `perplexity`.

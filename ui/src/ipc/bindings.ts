@@ -481,6 +481,8 @@ export type ConvertRequest = {
 	quant: string,
 	/**  The file to write; none keeps it in the library as `MODEL:QUANT`. */
 	out: string | null,
+	/**  Folder of a PEFT adapter that is merged into the weights first; the model may be quantized already then. */
+	adapter?: string | null,
 };
 
 /**  What models take on the disk. */

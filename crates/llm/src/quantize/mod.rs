@@ -7,6 +7,7 @@
 
 mod describe;
 mod entries;
+mod merge;
 mod recipe;
 mod tensors;
 #[cfg(test)]
@@ -19,10 +20,12 @@ use std::path::{Path, PathBuf};
 use billion_kernels::Format;
 
 use crate::Error;
+use crate::adapter::Adapter;
 use crate::load::{ModelFiles, chat_template_source};
 use crate::tokenizer::JsonConfigs;
 use crate::weights::Container;
 use entries::Entries;
+pub use merge::MergeCheck;
 use recipe::Recipe;
 use tensors::Tensor;
 pub use write::{Progress, WriteOptions, Written};
@@ -135,7 +138,7 @@ pub fn cached_path(models: &Path, sha256: &str, quant: Quant) -> PathBuf {
 
 /// Bytes of the tensors of a file of `quant`; the file has some more for its head.
 pub fn tensor_bytes(files: &ModelFiles, quant: Quant) -> Result<u64, Error> {
-    let planned = plan_tensors(files, quant, Vec::new())?;
+    let planned = plan_tensors(files, quant, None, Vec::new())?;
     Ok(planned.iter().map(|tensor| tensor.bytes as u64).sum())
 }
 
@@ -143,6 +146,9 @@ pub fn tensor_bytes(files: &ModelFiles, quant: Quant) -> Result<u64, Error> {
 #[derive(Debug)]
 pub struct Plan<'a> {
     files: &'a ModelFiles,
+    quant: Quant,
+    /// What is merged into the weights.
+    adapter: Option<&'a Adapter>,
     entries: Entries,
     tensors: Vec<Planned<'a>>,
 }
@@ -163,6 +169,27 @@ impl<'a> Plan<'a> {
     /// rounded again.
     pub fn new(files: &'a ModelFiles, quant: Quant, about: &About) -> Result<Self, Error> {
         refuse_quantized(files)?;
+        Self::of(files, quant, about, None)
+    }
+
+    /// A file of `quant` from an opened model with an adapter merged into it. A model that is quantized already is taken too,
+    /// since it is what the adapter was trained on: adapted tensors are rounded again, the others stay as they are unless
+    /// `quant` has fewer bits.
+    pub fn merged(
+        files: &'a ModelFiles,
+        adapter: &'a Adapter,
+        quant: Quant,
+        about: &About,
+    ) -> Result<Self, Error> {
+        Self::of(files, quant, about, Some(adapter))
+    }
+
+    fn of(
+        files: &'a ModelFiles,
+        quant: Quant,
+        about: &About,
+        adapter: Option<&'a Adapter>,
+    ) -> Result<Self, Error> {
         let weights = files.weights();
         let (mut entries, extra) = match weights.container() {
             Container::Gguf => {
@@ -190,8 +217,10 @@ impl<'a> Plan<'a> {
         describe::kind(&mut entries, quant);
         Ok(Self {
             files,
+            quant,
+            adapter,
             entries,
-            tensors: plan_tensors(files, quant, extra)?,
+            tensors: plan_tensors(files, quant, adapter, extra)?,
         })
     }
 
@@ -214,6 +243,7 @@ impl<'a> Plan<'a> {
 fn plan_tensors<'a>(
     files: &'a ModelFiles,
     quant: Quant,
+    adapter: Option<&Adapter>,
     extra: Vec<Tensor<'static>>,
 ) -> Result<Vec<Planned<'a>>, Error> {
     let mut all: Vec<Tensor<'a>> = extra
@@ -221,6 +251,9 @@ fn plan_tensors<'a>(
         .map(|tensor| tensor as Tensor<'a>)
         .collect();
     all.extend(tensors::tensors(files)?);
+    if let Some(adapter) = adapter {
+        merge::adapt(files, adapter, &mut all)?;
+    }
     let spec = files.spec();
     let model = recipe::Model {
         layers: spec.layers,
@@ -231,6 +264,8 @@ fn plan_tensors<'a>(
     all.into_iter()
         .map(|tensor| {
             let format = match recipe.format(&tensor.name, &tensor.shape) {
+                // Of a quantized model that an adapter is merged into.
+                Some(format) if stays(&tensor, format) => tensor.stored(),
                 Some(format) => format,
                 None if tensor.from_gguf => tensor.stored(),
                 None => Format::F32,
@@ -256,6 +291,16 @@ fn plan_tensors<'a>(
             })
         })
         .collect()
+}
+
+/// It is quantized, nothing is added to it, and the new format has as many bits or more.
+fn stays(tensor: &Tensor<'_>, format: Format) -> bool {
+    let stored = tensor.stored();
+    let bits = |format: Format| format.block_bytes() as f64 / format.block_elems() as f64;
+    tensor.from_gguf
+        && stored.is_quantized()
+        && tensor.added.is_empty()
+        && bits(stored) <= bits(format)
 }
 
 /// Quantizing what is quantized already adds one rounding to another.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use billion_kernels::{Format, dequantize};
 
+use super::merge::Added;
 use super::recipe::block;
 use crate::Error;
 use crate::load::ModelFiles;
@@ -24,6 +25,8 @@ pub(super) struct Tensor<'a> {
     parts: Vec<Part<'a>>,
     /// Of a GGUF file: what is not quantized stays as it is.
     pub from_gguf: bool,
+    /// What an adapter adds to its rows.
+    pub added: Vec<Added>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ impl<'a> Tensor<'a> {
             shape,
             parts,
             from_gguf: false,
+            added: Vec::new(),
         }
     }
 
@@ -67,6 +71,7 @@ impl<'a> Tensor<'a> {
     /// Its bytes as they are, where they can be taken over.
     pub fn stored_bytes(&self) -> Option<&[u8]> {
         match &self.parts[..] {
+            _ if !self.added.is_empty() => None,
             [part] if part.interleaved_heads.is_none() && part.view.rows.is_none() => {
                 Some(&part.view.bytes)
             }
@@ -76,6 +81,15 @@ impl<'a> Tensor<'a> {
 
     /// Rows from `first` on, as many as fill `out`.
     pub fn read(&self, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        let (_, cols) = self.rows();
+        self.read_stored(first, out)?;
+        for added in &self.added {
+            added.add(first, cols, out);
+        }
+        Ok(())
+    }
+
+    fn read_stored(&self, first: usize, out: &mut [f32]) -> Result<(), Error> {
         let (_, cols) = self.rows();
         let damaged = |part: &Part<'_>| Error::Tensor {
             tensor: part.view.name.clone(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use billion_kernels::{Format, Isa, Pool, dequantize, ops, quantize_on};
 
+use super::merge::{self, MergeCheck};
 use super::{Plan, Planned, entries, vocabulary};
 use crate::Error;
 use crate::load::{ModelFiles, default_threads};
@@ -65,6 +66,8 @@ pub struct Written {
     pub bytes: u64,
     /// From the first byte to the check at the end.
     pub time: Duration,
+    /// How near it comes to model and adapter, where one was merged.
+    pub merge: Option<MergeCheck>,
 }
 
 /// The next multiple of the alignment.
@@ -133,10 +136,24 @@ impl Plan<'_> {
         writing.progress.tensor = None;
         writing.tell()?;
         self.check(&draft.path)?;
+        let merge = match self.adapter {
+            Some(adapter) => {
+                let threads = options.threads;
+                Some(merge::compare(
+                    self.files,
+                    adapter,
+                    &draft.path,
+                    self.quant,
+                    threads,
+                )?)
+            }
+            None => None,
+        };
         let bytes = draft.finish(out)?;
         Ok(Written {
             bytes,
             time: start.elapsed(),
+            merge,
         })
     }
 

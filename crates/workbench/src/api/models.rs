@@ -330,6 +330,9 @@ pub struct ConvertRequest {
     pub quant: String,
     /// The file to write; none keeps it in the library as `MODEL:QUANT`.
     pub out: Option<String>,
+    /// Folder of a PEFT adapter that is merged into the weights first; the model may be quantized already then.
+    #[serde(default)]
+    pub adapter: Option<String>,
 }
 
 /// A format that a model can be written in.

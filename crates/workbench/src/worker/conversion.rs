@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use billion_llm::adapter::Adapter;
 use billion_llm::load::ModelFiles;
 use billion_llm::quantize::{About, Plan, Quant, WriteOptions};
 
@@ -10,6 +11,7 @@ use super::engine::{Work, failed};
 use super::protocol::{ConvertAsk, Outcome};
 use crate::api::ApiError;
 use crate::machine::bytes_words;
+use crate::reports::MergeReport;
 
 /// Bytes of a unit of progress.
 pub(crate) const PROGRESS_BYTES: u64 = 1_000_000;
@@ -26,7 +28,15 @@ pub(super) fn convert(work: Work<'_>, ask: &ConvertAsk) -> Result<Outcome, ApiEr
         license: ask.license.clone(),
         publisher: ask.publisher.clone(),
     };
-    let plan = Plan::new(&files, quant, &about).map_err(failed)?;
+    let adapter = match &ask.adapter {
+        Some(folder) => Some(Adapter::read(folder, files.spec()).map_err(failed)?),
+        None => None,
+    };
+    let plan = match &adapter {
+        Some(adapter) => Plan::merged(&files, adapter, quant, &about),
+        None => Plan::new(&files, quant, &about),
+    };
+    let plan = plan.map_err(failed)?;
     let bytes = plan.file_bytes();
     check_room(&ask.out, bytes)?;
     let options = WriteOptions {
@@ -40,6 +50,10 @@ pub(super) fn convert(work: Work<'_>, ask: &ConvertAsk) -> Result<Outcome, ApiEr
                 progress.tensors_done + 1,
                 progress.tensors
             ),
+            None if ask.adapter.is_some() => {
+                "reads the file again and compares its logits with those of model and adapter"
+                    .to_owned()
+            }
             None => "reads the file again and compares".to_owned(),
         };
         work.progress(&step, units(progress.written), units(bytes))
@@ -48,6 +62,17 @@ pub(super) fn convert(work: Work<'_>, ask: &ConvertAsk) -> Result<Outcome, ApiEr
         Ok(written) => Ok(Outcome::Converted {
             bytes: written.bytes,
             seconds: written.time.as_secs_f64(),
+            merge: written.merge.map(|merge| MergeReport {
+                adapter: ask
+                    .adapter
+                    .iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect(),
+                tokens: merge.tokens as u32,
+                difference: merge.difference,
+                bound: merge.bound,
+                moved: merge.moved,
+            }),
         }),
         Err(billion_llm::Error::Cancelled) => Err(ApiError::cancelled()),
         Err(error) => Err(failed(error)),

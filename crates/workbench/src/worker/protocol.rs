@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MmluSample;
 use crate::api::{ApiError, Message, ReplyOptions};
+use crate::reports::MergeReport;
 use crate::requests::EngineOptions;
 
 /// Raised with every change that an older partner would misread.
@@ -146,6 +147,9 @@ pub struct ConvertAsk {
     pub source: PathBuf,
     /// "q4_k_m".
     pub quant: String,
+    /// Folder of a PEFT adapter to merge into the weights.
+    #[serde(default)]
+    pub adapter: Option<PathBuf>,
     /// The file to write.
     pub out: PathBuf,
     /// Threads; none is one a core.
@@ -289,6 +293,9 @@ pub enum Outcome {
         bytes: u64,
         /// How long it took, the check at the end included.
         seconds: f64,
+        /// How near it comes to model and adapter, where one was merged.
+        #[serde(default)]
+        merge: Option<MergeReport>,
     },
     /// Of `Energy`, also where no source tells it.
     Energy(Box<energy::Outcome>),
