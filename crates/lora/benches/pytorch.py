@@ -3,7 +3,7 @@
     python -m venv venv && venv/bin/pip install torch transformers peft
     venv/bin/python crates/lora/benches/pytorch.py smollm2|tinyllama [--dtype bfloat16] [--len 128] [--batch 4] [--steps 4]
 
-Weights are random, shapes those of SmolLM2 135M and of the 1.17B model of `random_model` (TinyLlama with 49,152 tokens);
+Weights are random, shapes those of SmolLM2 135M and of TinyLlama 1.1B (as `random_model` writes it);
 rank 8 on q_proj and v_proj, rows of random tokens, every token scored. Prints one line of JSON; the first step is not timed.
 """
 
@@ -21,7 +21,7 @@ SHAPES = {
     "smollm2": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
                     num_key_value_heads=3, vocab_size=49152, tie_word_embeddings=True),
     "tinyllama": dict(hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32,
-                      num_key_value_heads=4, vocab_size=49152, tie_word_embeddings=False),
+                      num_key_value_heads=4, vocab_size=32000, tie_word_embeddings=False),
 }
 
 

@@ -99,8 +99,7 @@ fn one_batch_is_learnt_by_heart() {
 }
 
 #[test]
-fn the_starter_model_learns_a_batch_by_heart() {
-    let folder = tempfile::tempdir().unwrap();
+fn the_starter_model_learns_a_batch_by_heart_and_resumes() {
     let options = TrainOptions {
         epochs: 30,
         targets: Vec::new(),
@@ -117,9 +116,16 @@ fn the_starter_model_learns_a_batch_by_heart() {
         *token = 300 + 97 * *token;
     }
     let name = "../../../../starter/pack/SmolLM2-135M-Instruct.Q4_1.gguf";
-    let (outcome, _) = run(name, (&rows, &[]), &options, (folder.path(), false), None).unwrap();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, parts] = folders.each_ref().map(|folder| folder.path());
+    let (outcome, _) = run(name, (&rows, &[]), &options, (whole, false), None).unwrap();
     let losses: Vec<f64> = outcome.losses.iter().map(|(_, loss)| *loss).collect();
     assert!(losses[losses.len() - 1] < 0.05, "{losses:?}");
+    // In the arithmetic of quantized weights too, a resumed run is the undisturbed one.
+    run(name, (&rows, &[]), &options, (parts, false), Some(17)).unwrap();
+    let (resumed, _) = run(name, (&rows, &[]), &options, (parts, true), None).unwrap();
+    assert_eq!(resumed.losses, outcome.losses);
+    assert_eq!(resumed.adapter, outcome.adapter);
 }
 
 #[test]
