@@ -117,7 +117,7 @@ fn the_starter_model_learns_a_batch_by_heart_and_resumes() {
     }
     let name = "../../../../starter/pack/SmolLM2-135M-Instruct.Q4_1.gguf";
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let [whole, parts] = folders.each_ref().map(|folder| folder.path());
+    let [whole, parts] = folders.each_ref().map(tempfile::TempDir::path);
     let (outcome, _) = run(name, (&rows, &[]), &options, (whole, false), None).unwrap();
     let losses: Vec<f64> = outcome.losses.iter().map(|(_, loss)| *loss).collect();
     assert!(losses[losses.len() - 1] < 0.05, "{losses:?}");
