@@ -1,10 +1,11 @@
 //! Generation: prompt in, streamed text out, with sampling, stop strings, cancel, and reuse of a chat's KV cache.
 //!
 //! It sees a model only through `Decoder` and text only through `TextCodec`, so it is tested on fakes. It does not own
-//! chat templates or speculation.
+//! chat templates.
 
 pub mod batch;
 mod sampler;
+pub mod speculate;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::decoder::{DecodeError, Decoder, Run, SeqId, TextCodec};
-pub use sampler::{Sampler, SamplerOptions, greedy};
+pub use sampler::{Distribution, Sampler, SamplerOptions, greedy};
 use writer::{Step, Writer};
 
 /// What to generate and when to end.

@@ -4,6 +4,7 @@
 //! random generator, so that a seed gives the same text on every platform and with every version of every dependency.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// How tokens are chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,6 +111,55 @@ pub struct Sampler {
     seen: Vec<u32>,
 }
 
+/// Tokens and their probabilities, which add up to 1; a token that is not named has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution(Vec<(u32, f64)>);
+
+impl Distribution {
+    /// This token and no other.
+    pub fn certain(token: u32) -> Self {
+        Self(vec![(token, 1.0)])
+    }
+
+    /// Probability of a token.
+    pub fn of(&self, token: u32) -> f64 {
+        let named = self.0.iter().find(|(named, _)| *named == token);
+        named.map_or(0.0, |(_, p)| *p)
+    }
+
+    /// The token at `unit`, uniform in [0, 1).
+    pub fn draw(&self, unit: f64) -> u32 {
+        let mut left = unit;
+        for (token, p) in &self.0 {
+            left -= p;
+            if left < 0.0 {
+                return *token;
+            }
+        }
+        // Rounding left a sliver; the last token that has any probability takes it.
+        let last = self.0.iter().rev().find(|(_, p)| *p > 0.0);
+        last.or(self.0.first()).map_or(0, |(token, _)| *token)
+    }
+
+    /// What is left of it above `other`, scaled to add up to 1: what a rejected draft is replaced from. Itself where rounding
+    /// leaves nothing.
+    #[must_use]
+    pub fn above(&self, other: &Self) -> Self {
+        let other: HashMap<u32, f64> = other.0.iter().copied().collect();
+        let rest = self.0.iter().map(|&(t, p)| {
+            let taken = other.get(&t).copied().unwrap_or(0.0);
+            (t, (p - taken).max(0.0))
+        });
+        let rest: Vec<(u32, f64)> = rest.collect();
+        let total: f64 = rest.iter().map(|(_, p)| p).sum();
+        if total > 0.0 {
+            Self(rest.into_iter().map(|(t, p)| (t, p / total)).collect())
+        } else {
+            self.clone()
+        }
+    }
+}
+
 impl Sampler {
     /// A sampler at the start of its random sequence.
     pub fn new(options: SamplerOptions) -> Self {
@@ -125,10 +175,49 @@ impl Sampler {
     /// The next token after `history` (prompt and what was generated), from `logits` of shape (vocab_size).
     /// Equal logits go to the smaller id; NaN is never chosen unless nothing else is there.
     pub fn pick(&mut self, logits: &[f32], history: &[u32]) -> u32 {
-        let penalised = self.options.repetition_penalty != 1.0;
-        if self.options.temperature == 0.0 && !penalised {
+        if self.options.temperature == 0.0 && self.options.repetition_penalty == 1.0 {
             return greedy(logits);
         }
+        self.collect(logits, history);
+        if self.options.temperature == 0.0 {
+            return best(&self.candidates);
+        }
+        self.filter();
+        let total: f64 = self.weights.iter().sum();
+        let mut left = self.unit() * total;
+        for (candidate, weight) in self.candidates.iter().zip(&self.weights) {
+            left -= weight;
+            if left < 0.0 {
+                return candidate.token;
+            }
+        }
+        // Rounding left a sliver beyond the last candidate, or all weights are zero.
+        best(&self.candidates)
+    }
+
+    /// What `pick` draws from: every token that it can choose, with its probability.
+    pub fn distribution(&mut self, logits: &[f32], history: &[u32]) -> Distribution {
+        if self.options.temperature == 0.0 {
+            return Distribution::certain(self.pick(logits, history));
+        }
+        self.collect(logits, history);
+        self.filter();
+        let total: f64 = self.weights.iter().sum();
+        if total > 0.0 && total.is_finite() {
+            let shares = self.candidates.iter().zip(&self.weights);
+            Distribution(shares.map(|(c, w)| (c.token, w / total)).collect())
+        } else {
+            Distribution::certain(best(&self.candidates))
+        }
+    }
+
+    /// The next random number, uniform in [0, 1).
+    pub fn unit(&mut self) -> f64 {
+        self.random.unit()
+    }
+
+    /// Fills the candidates, with the penalty taken.
+    fn collect(&mut self, logits: &[f32], history: &[u32]) {
         self.candidates.clear();
         self.candidates
             .extend(logits.iter().enumerate().map(|(token, &logit)| Candidate {
@@ -139,27 +228,18 @@ impl Sampler {
                     logit
                 },
             }));
-        if penalised {
+        if self.options.repetition_penalty != 1.0 {
             self.penalise(history);
         }
-        if self.options.temperature == 0.0 {
-            return best(&self.candidates);
-        }
+    }
+
+    /// Keeps the candidates that pass every filter, with their weights at the temperature.
+    fn filter(&mut self) {
         self.keep_top_k();
         self.softmax(1.0);
         self.keep_top_p();
         self.keep_min_p();
         self.softmax(f64::from(self.options.temperature));
-        let total: f64 = self.weights.iter().sum();
-        let mut left = self.random.unit() * total;
-        for (candidate, weight) in self.candidates.iter().zip(&self.weights) {
-            left -= weight;
-            if left < 0.0 {
-                return candidate.token;
-            }
-        }
-        // Rounding left a sliver beyond the last candidate, or all weights are zero.
-        best(&self.candidates)
     }
 
     fn penalise(&mut self, history: &[u32]) {

@@ -74,17 +74,28 @@ impl<'a> Writer<'a> {
             });
         }
         let token = self.sampler.pick(logits, &self.history);
+        Ok(self.push(token, codec, context_len, on_piece))
+    }
+
+    /// Takes `token` as the next one, however it was chosen.
+    pub(super) fn push(
+        &mut self,
+        token: u32,
+        codec: &dyn TextCodec,
+        context_len: usize,
+        on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> Step {
         self.first_token.get_or_insert_with(Instant::now);
         self.history.push(token);
         if !self.options.ignore_eos && codec.eos_tokens().contains(&token) {
             // The generation ends here either way.
             let _ = on_piece(Piece::Text { token, text: "" });
-            return Ok(Step::End(FinishReason::Stop));
+            return Step::End(FinishReason::Stop);
         }
         let stopped = self.stream.push(&codec.token_bytes(token));
         let text = self.stream.take();
         let flow = on_piece(Piece::Text { token, text });
-        Ok(if stopped {
+        if stopped {
             Step::End(FinishReason::Stop)
         } else if flow.is_break() {
             Step::End(FinishReason::Cancelled)
@@ -95,7 +106,22 @@ impl<'a> Writer<'a> {
             Step::End(FinishReason::Context)
         } else {
             Step::Run(token)
-        })
+        }
+    }
+
+    /// Prompt and what was chosen.
+    pub(super) fn history(&self) -> &[u32] {
+        &self.history
+    }
+
+    /// Tokens that may still be chosen.
+    pub(super) fn left(&self) -> usize {
+        (self.prompt_tokens + self.options.max_tokens).saturating_sub(self.history.len())
+    }
+
+    /// What the next token is drawn from, and the random state it is drawn with.
+    pub(super) fn sampler(&mut self) -> (&mut Sampler, &[u32]) {
+        (&mut self.sampler, &self.history)
     }
 
     fn is_full(&self) -> bool {
