@@ -1,7 +1,8 @@
 //! Speed and memory of training, as `benches/pytorch.py` measures PEFT: rows of random tokens, every token scored.
 //!
 //! `cargo run --release -p billion-lora --example training_speed -- MODEL [--rows N] [--len L] [--batch B] [--rank R]
-//! [--steps S] [--threads T] [--recompute] [--targets a,b]` prints one line of JSON.
+//! [--steps S] [--threads T] [--recompute] [--targets a,b] [--forecast]` prints one line of JSON. tokens_per_cpu_s counts the
+//! process's own work: with --threads 1 other programs on the machine hardly change it.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -19,6 +20,14 @@ fn peak_rss() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Seconds that the cores have worked for this process (Linux, ticks of a hundredth).
+fn own_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks = |text: Option<&str>| text?.parse::<f64>().ok();
+    Some((ticks(fields.next())? + ticks(fields.next())?) / 100.0)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,9 +89,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("training-speed-{}", std::process::id()));
     let mut speeds = Vec::new();
     let mut counted = 0;
+    // Work and tokens behind the first step, which reads the weights from disk.
+    let (mut own, mut own_tokens) = (Vec::new(), 0);
     let outcome = train(&files, rows, &options, (&folder, false), &mut |event| {
         match event {
-            TrainEvent::Step(step) => speeds.push(step.tokens_per_s),
+            TrainEvent::Step(step) => {
+                speeds.push(step.tokens_per_s);
+                own_tokens += if step.step > 1 { step.tokens } else { 0 };
+                own.push(own_seconds().unwrap_or(f64::NAN));
+            }
             TrainEvent::Forecast(forecast) => counted = forecast.peak_bytes,
             _ => {}
         }
@@ -90,14 +105,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     std::fs::remove_dir_all(&folder)?;
     let outcome = outcome?;
-    // The first step reads the weights from disk.
+    let worked = own
+        .last()
+        .zip(own.first())
+        .map_or(f64::NAN, |(last, first)| last - first);
     let mut warm = speeds.split_off(1.min(speeds.len()));
     warm.sort_by(f64::total_cmp);
     println!(
-        "{{\"tokens_per_s\": {:.1}, \"seconds\": {:.2}, \"peak_rss\": {}, \"counted\": {counted}, \"first_loss\": {:.4}, \"last_loss\": {:.4}, \"forecast_s\": {:.2}, \"forecast_bytes\": {}}}",
+        "{{\"tokens_per_s\": {:.1}, \"tokens_per_cpu_s\": {:.1}, \"seconds\": {:.2}, \"peak_rss\": {}, \"counted\": {counted}, \"first_loss\": {:.4}, \"last_loss\": {:.4}, \"forecast_s\": {:.2}, \"forecast_bytes\": {}}}",
         warm.get(warm.len() / 2)
             .copied()
             .unwrap_or(outcome.tokens_per_s),
+        own_tokens as f64 / worked,
         outcome.train_seconds,
         peak_rss().unwrap_or(0),
         outcome.losses.first().map_or(f64::NAN, |(_, loss)| *loss),

@@ -42,7 +42,7 @@ use checkpoint::{Record, State};
 use cpu::{CpuEngine, CpuSettings};
 use engine::{Engine, Work};
 use plan::Plan;
-use run::{Run, mean_loss, state_bytes};
+use run::{Run, mean_loss};
 use trainable::Trainable;
 
 /// Steps that a forecast times, after one that warms up.
@@ -157,7 +157,7 @@ pub fn forecast(
         debug_assert!(timed > 0);
         Ok(Forecast {
             seconds: all as f64 / tokens_per_s + look * f64::from(plan.looks()),
-            peak_bytes: engine.peak_bytes() + state_bytes(numbers.len()),
+            peak_bytes: run::peak_bytes(engine, numbers.len()),
             steps: plan.steps,
             trainable_params: numbers.len() as u64,
             share: numbers.len() as f64 / files.params().max(1) as f64,

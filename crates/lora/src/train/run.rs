@@ -17,6 +17,9 @@ use crate::dataset::Example;
 /// Steps after which a run's own speed is told.
 const TIMED_STEPS: u32 = 3;
 
+/// Program, tokenizer, norms and stacks of threads: what a process with the starter model held beyond what is counted.
+const PROCESS_BYTES: u64 = 40 << 20;
+
 /// What a run has besides its engine.
 pub(super) struct Run<'a> {
     pub plan: Plan<'a>,
@@ -118,7 +121,7 @@ pub(super) fn run(
             stopped |= on(TrainEvent::Forecast(Forecast {
                 seconds: total_tokens as f64 / mean_speed
                     + f64::from(run.plan.looks()) * look_seconds,
-                peak_bytes: engine.peak_bytes() + state_bytes(gradients.len()),
+                peak_bytes: peak_bytes(engine, gradients.len()),
                 steps: of,
                 trainable_params: gradients.len() as u64,
                 share: gradients.len() as f64 / run.model_params.max(1) as f64,
@@ -170,6 +173,11 @@ fn kept(
         (_, Ending::Diverged { .. }) => good,
         _ => (state.numbers.clone(), state.record.step),
     }
+}
+
+/// Most bytes that training holds: what the engine counts, what the loop has, and the process around them.
+pub(super) fn peak_bytes(engine: &dyn Engine, numbers: usize) -> u64 {
+    engine.peak_bytes() + state_bytes(numbers) + PROCESS_BYTES
 }
 
 /// Bytes of the numbers, their gradients, two moments, the best, and the last good ones.
