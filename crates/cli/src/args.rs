@@ -1,10 +1,14 @@
 //! The arguments of every command (cli.md). Commands of later versions are not here.
 
+mod finetune;
+
 use std::path::PathBuf;
 
 use billion_workbench::api::{ExportFormat, ReplyOptions, ScorecardSize};
 use billion_workbench::{EngineOptions, Executor};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use finetune::Finetune;
 
 /// Get, measure and talk to one-billion-parameter language models on your own machine.
 #[derive(Debug, Parser)]
@@ -33,6 +37,8 @@ pub enum Command {
     Perplexity(Perplexity),
     /// Write a model in another format.
     Convert(Convert),
+    /// Train a LoRA adapter on a dataset.
+    Finetune(Box<Finetune>),
     /// Measure one thing.
     #[command(subcommand)]
     Bench(Bench),
@@ -116,6 +122,16 @@ enum Device {
     Metal,
 }
 
+impl Device {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExecutorArg {
     Cpu,
@@ -125,13 +141,8 @@ enum ExecutorArg {
 impl Engine {
     /// The options as the workbench takes them.
     pub fn options(&self, context_len: Option<u32>) -> EngineOptions {
-        let device = match self.device {
-            Device::Cpu => "cpu",
-            Device::Cuda => "cuda",
-            Device::Metal => "metal",
-        };
         EngineOptions {
-            device: device.to_owned(),
+            device: self.device.name().to_owned(),
             threads: self.threads,
             context_len,
             executor: match self.executor {
@@ -438,7 +449,7 @@ impl Scorecard {
 pub enum Results {
     /// All runs, the latest first.
     List {
-        /// Only runs of this task: mmlu, humaneval, speed, memory, energy, perplexity.
+        /// Only runs of this task: mmlu, humaneval, speed, memory, energy, perplexity, finetune.
         #[arg(long)]
         task: Option<String>,
         /// Only runs of this model.

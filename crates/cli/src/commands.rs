@@ -3,6 +3,7 @@
 mod bench;
 pub mod chat;
 mod convert;
+mod finetune;
 mod humaneval;
 mod models;
 mod results;
@@ -22,6 +23,7 @@ pub fn run(workbench: &Arc<Workbench>, cli: Cli) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(workbench, &args, json),
         Command::Perplexity(args) => bench::perplexity(workbench, args, json),
         Command::Convert(args) => convert::run(workbench, args, json),
+        Command::Finetune(args) => finetune::run(workbench, &args, json),
         Command::Bench(command) => bench::run(workbench, command, json),
         Command::Scorecard(args) => scorecard::run(workbench, &args, json),
         Command::Results(command) => results::run(workbench, &command, json),

@@ -72,6 +72,9 @@ impl Bar {
             Some(rate) if rate.unit == "bytes" => {
                 format!("{:.1} MB/s {left}", rate.per_s / 1e6)
             }
+            Some(rate) if rate.unit == "tokens" => {
+                format!("{:.0} tokens/s {left}", rate.per_s)
+            }
             _ => left,
         });
     }

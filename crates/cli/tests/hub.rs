@@ -18,7 +18,7 @@ const REPO: &str = "models/TinyLlama/TinyLlama-1.1B-Chat-v1.0";
 /// What is added to the tiny model, so that there is time to kill.
 const PADDING: usize = 24 << 20;
 /// A download that has not begun, or not ended, by then has failed.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn a_pull_that_was_killed_goes_on_and_the_model_talks_and_is_removed() {

@@ -5,12 +5,14 @@
 
 mod bench;
 mod charts;
+mod finetune;
 mod models;
 
 use serde::{Deserialize, Serialize};
 
 pub use bench::*;
 pub use charts::*;
+pub use finetune::*;
 pub use models::*;
 
 use crate::words::task_words;
@@ -363,6 +365,9 @@ pub struct Job {
     pub run: Option<u32>,
     /// The model that it brings or makes, as a MODEL reference: a download, a quantization.
     pub model: Option<String>,
+    /// The fine-tuning that it does.
+    #[serde(default)]
+    pub finetune: Option<u32>,
 }
 
 /// Size of a scorecard, as cli.md defines them.
@@ -549,7 +554,7 @@ pub struct ScorecardHead {
 pub struct RunSummary {
     /// Number in the store.
     pub id: u32,
-    /// "mmlu", "humaneval", "speed", "memory", "energy", "perplexity".
+    /// "mmlu", "humaneval", "speed", "memory", "energy", "perplexity", "finetune".
     pub task: String,
     /// Model id.
     pub model: String,

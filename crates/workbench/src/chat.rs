@@ -261,14 +261,15 @@ impl Workbench {
     ) -> Result<Generated, ApiError> {
         cancel.check()?;
         let model: Model = self.resolve(question.model)?;
+        let engine = model.engine(&question.engine);
         let _turn = self.chat_turn(cancel, on_step)?;
         let _lease = self
             .lease
             .shared(cancel, &mut |why| on_step(Step::Waiting(why)))?;
         let mut seat = self.pool.take(
-            &self.executable(&question.engine)?,
+            &self.executable(&engine)?,
             &model.path,
-            &question.engine,
+            &engine,
             model.needs_bytes(),
             cancel,
             &mut || on_step(Step::Loading),

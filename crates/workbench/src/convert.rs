@@ -101,7 +101,8 @@ impl Workbench {
         if let Some(out) = &out {
             check_place(&model, out)?;
         }
-        let adapter = request.adapter.as_deref().map(absolute).transpose()?;
+        let given = request.adapter.as_deref().map(absolute).transpose()?;
+        let adapter = given.or_else(|| model.adapter.clone());
         if adapter.is_some() && out.is_none() {
             return Err(ApiError::failed(
                 "a merged model goes to a file of its own; name one that ends in .gguf",

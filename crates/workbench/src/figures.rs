@@ -5,6 +5,7 @@ use billion_eval::tasks::mmlu::group_of;
 use serde_json::Value;
 
 use crate::api::{ApiError, Fact};
+use crate::finetune::FinetuneReport;
 use crate::machine::bytes_words;
 use crate::reports::{
     EnergyReport, HumanEvalReport, MemoryReport, MmluPart, MmluReport, PerplexityReport,
@@ -168,6 +169,7 @@ pub(crate) fn headline(run: &RunRow) -> Result<String, ApiError> {
                 grouped(report.tokens)
             )
         }
+        "finetune" => crate::finetune::headline(&report_of(run)?),
         other => format!("a task that this version does not know: {other}"),
     })
 }
@@ -184,6 +186,7 @@ pub(crate) fn figures(run: &RunRow) -> Result<Vec<RunFigure>, ApiError> {
         "memory" => memory(&report_of(run)?),
         "energy" => energy(&report_of(run)?),
         "perplexity" => perplexity(&report_of(run)?),
+        "finetune" => finetune_figures(&report_of(run)?),
         _ => Vec::new(),
     })
 }
@@ -385,6 +388,114 @@ fn perplexity(report: &PerplexityReport) -> Vec<RunFigure> {
         RunFigure::count("Tokens scored", report.tokens),
         RunFigure::time("Time", report.seconds),
     ]
+}
+
+/// Losses, recall, forgetting, and what the training took.
+pub(crate) fn finetune_figures(report: &FinetuneReport) -> Vec<RunFigure> {
+    let ratio =
+        |label: &str, text: String, value| RunFigure::new(label, text, value, Measure::Ratio);
+    let loss = |label: &str, loss: f64| {
+        let text = format!("{loss:.4} nats a token (perplexity {:.2})", loss.exp());
+        ratio(label, text, loss)
+    };
+    let mut figures = Vec::new();
+    figures.extend(
+        report
+            .eval_loss_before
+            .map(|l| loss("Held-out loss before", l)),
+    );
+    figures.extend(report.eval_loss.map(|l| loss("Held-out loss after", l)));
+    figures.extend(
+        report
+            .loss
+            .last()
+            .map(|p| loss("Loss of the last step", p.loss)),
+    );
+    if let Some(recall) = report.recall {
+        for (label, right) in [
+            (
+                "Training rows answered word for word, before",
+                recall.before,
+            ),
+            ("Training rows answered word for word, after", recall.after),
+        ] {
+            figures.push(RunFigure::new(
+                label,
+                format!("{right} of {}", recall.rows),
+                f64::from(right),
+                Measure::Count,
+            ));
+        }
+    }
+    if let Some(forgetting) = &report.forgetting {
+        figures.push(RunFigure::share("MMLU before", forgetting.accuracy_before));
+        figures.push(RunFigure::share("MMLU after", forgetting.accuracy_after));
+        figures.push(RunFigure::words(
+            "MMLU, answers that changed",
+            format!(
+                "{} lost and {} gained of {}, p = {:.3}",
+                forgetting.lost, forgetting.gained, forgetting.questions, forgetting.p_value
+            ),
+        ));
+    }
+    figures.extend([
+        RunFigure::count("Steps", u64::from(report.steps)),
+        RunFigure::count("Adapter kept of step", u64::from(report.best_step)),
+        RunFigure::words("Ended", report.ending.as_str()),
+        RunFigure::new(
+            "Trainable parameters",
+            format!(
+                "{} ({:.3} %)",
+                grouped(report.trainable_params),
+                report.trainable_share * 100.0
+            ),
+            report.trainable_params as f64,
+            Measure::Count,
+        ),
+        RunFigure::count("Rows trained on", u64::from(report.rows_train)),
+        RunFigure::count("Rows held out", u64::from(report.rows_held_out)),
+        RunFigure::count("Tokens", report.tokens),
+        ratio(
+            "Speed",
+            format!("{} tokens/s", significant(report.tokens_per_s)),
+            report.tokens_per_s,
+        ),
+        RunFigure::time("Time", report.seconds),
+    ]);
+    figures.extend(
+        report
+            .peak_rss_bytes
+            .map(|bytes| RunFigure::bytes("Peak memory of the training process", bytes)),
+    );
+    match (report.joules, &report.energy_reason) {
+        (Some(joules), _) => {
+            let text = format!("{} J, idle included", significant(joules));
+            figures.push(ratio("Energy", text, joules));
+            figures.extend(
+                report
+                    .energy_covers
+                    .iter()
+                    .map(|covers| RunFigure::words("It counts", covers.as_str())),
+            );
+        }
+        (None, Some(reason)) => {
+            figures.push(RunFigure::words(
+                "Energy",
+                format!("not measured: {reason}"),
+            ));
+        }
+        (None, None) => {}
+    }
+    figures.push(RunFigure::words("Prompt", report.template.as_str()));
+    figures.push(RunFigure::words("Adapter", report.out.as_str()));
+    figures.extend(
+        report
+            .adapter_sha256
+            .iter()
+            .map(|hash| RunFigure::words("SHA-256 of the adapter", hash.as_str())),
+    );
+    figures.extend(notes(&report.notes));
+    figures
 }
 
 /// What fixes the result: model, hash, task, settings, machine.

@@ -119,6 +119,24 @@ impl Workbench {
         })
         .collect())
     }
+
+    /// Expected time of MMLU Standard alone.
+    pub(crate) fn forecast_mmlu_standard(&self, model: &str) -> Result<f64, ApiError> {
+        let model = self.resolve(model)?;
+        let MmluInUse { source, data, .. } = self.mmlu_in_use()?;
+        let runs = self.store.runs(RunFilter {
+            finished: true,
+            ..RunFilter::default()
+        })?;
+        let asked = Asked::of(
+            &data,
+            eval_size(ScorecardSize::Standard),
+            source.shots,
+            None,
+        );
+        let pace = pace(&model, &runs, &data, source.shots)?;
+        Ok(START_S + asked.chars / pace.question_chars_per_s)
+    }
 }
 
 /// What a scorecard's MMLU run is expected to read.

@@ -62,6 +62,12 @@ pub(crate) enum Work {
         /// As `ModelReference::id` writes it.
         reference: String,
     },
+    /// Trains an adapter and looks at what came of it (`finetune`).
+    Finetune {
+        /// What is asked for stands in the store, under this number.
+        finetune: u32,
+        engine: EngineOptions,
+    },
     /// Looks at a model over its training (`time_lapses`).
     TimeLapse {
         request: TimeLapseRequest,
@@ -90,6 +96,7 @@ impl Work {
                 | Self::HumanEval(_)
                 | Self::FetchMmlu
                 | Self::Download { .. }
+                | Self::Finetune { .. }
                 | Self::TimeLapse { .. }
         )
     }
@@ -112,6 +119,15 @@ impl Work {
                 JobState::Interrupted => "interrupted",
                 JobState::Cancelled => "cancelled; nothing was written",
                 _ => "failed; nothing was written",
+            };
+        }
+        if let Self::Finetune { .. } = self {
+            return match state {
+                JobState::Done => "done",
+                JobState::Interrupted => "interrupted; it goes on from its last checkpoint",
+                JobState::Paused => "paused; it goes on from its last checkpoint",
+                JobState::Cancelled => "cancelled; its last checkpoint and best adapter are kept",
+                _ => "failed; its last checkpoint is kept",
             };
         }
         match (state, fetches) {
@@ -144,6 +160,8 @@ pub(crate) enum Product {
     Model(String),
     /// A time-lapse has every checkpoint.
     TimeLapse(u32),
+    /// A fine-tuning has its adapter and its report card.
+    Finetuned(u32),
 }
 
 /// Tells watchers that something changed.
@@ -333,6 +351,9 @@ impl Workbench {
             model: work.model(),
             pausable: work.keeps_what_it_has(),
         })?;
+        if let Work::Finetune { finetune, .. } = &work {
+            self.store.set_finetune_work(*finetune, id, None)?;
+        }
         let cancel = Cancel::default();
         self.running
             .lock()
@@ -403,7 +424,9 @@ impl Workbench {
                 let asked = self.store.asked_to_stop(id).ok().flatten();
                 // Ctrl-C ends these for now: what came is kept, and the same command goes on.
                 let paused = match work {
-                    Work::Download { .. } | Work::TimeLapse { .. } => asked != Some(Stop::Cancel),
+                    Work::Download { .. } | Work::TimeLapse { .. } | Work::Finetune { .. } => {
+                        asked != Some(Stop::Cancel)
+                    }
                     _ => asked == Some(Stop::Pause),
                 };
                 let state = if paused {
@@ -480,6 +503,9 @@ impl Workbench {
             Work::Download { reference } => self
                 .download(id, reference, cancel, on_progress)
                 .map(Product::Model),
+            Work::Finetune { finetune, engine } => self
+                .do_finetune(id, *finetune, engine, cancel, on_progress)
+                .map(|()| Product::Finetuned(*finetune)),
             Work::TimeLapse {
                 request,
                 engine,

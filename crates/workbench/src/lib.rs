@@ -14,6 +14,7 @@ mod downloads;
 mod export;
 mod facade;
 mod figures;
+mod finetune;
 mod fit;
 mod forecast;
 mod hashes;
@@ -36,6 +37,7 @@ mod words;
 mod worker;
 
 pub use facade::{OpenOptions, Workbench};
+pub use finetune::FinetuneReport;
 pub use measure::Completions;
 pub use reports::{
     ConvertReport, EnergyReport, HumanEvalReport, MemoryReport, MmluReport, PerplexityReport,

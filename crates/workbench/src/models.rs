@@ -14,6 +14,7 @@ use crate::api::{
 use crate::facade::{Workbench, disk_bytes};
 use crate::fit::{fit_of_facts, fit_of_known, unusable};
 use crate::machine::{self, bytes_words};
+use crate::requests::EngineOptions;
 
 /// The article's four, which `pull --contenders` fetches.
 pub(crate) const ARTICLE: [&str; 4] = [
@@ -35,9 +36,19 @@ pub(crate) struct Model {
     /// Of the weights.
     pub(crate) sha256: String,
     pub(crate) facts: Facts,
+    /// Folder of the adapter of a tuned model.
+    pub(crate) adapter: Option<PathBuf>,
 }
 
 impl Model {
+    /// The engine, with the adapter of a tuned model.
+    pub(crate) fn engine(&self, engine: &EngineOptions) -> EngineOptions {
+        EngineOptions {
+            adapter: self.adapter.clone().or_else(|| engine.adapter.clone()),
+            ..engine.clone()
+        }
+    }
+
     /// What the engine will take in memory with a cache of the usual size.
     pub(crate) fn needs_bytes(&self) -> u64 {
         hub::fit(&self.facts, None, 0).need_bytes
@@ -60,6 +71,7 @@ impl Workbench {
             .into_iter()
             .map(|model| entry(self.hub(), model, free))
             .collect();
+        entries.extend(self.tuned_entries()?);
         for known in &CATALOGUE {
             if known.id != STARTER_ID && entries.iter().all(|entry| entry.id != known.id) {
                 entries.push(catalogue_entry(self.hub(), known, free));
@@ -80,7 +92,7 @@ impl Workbench {
 
     /// The id of a model on this machine, the same for every way of writing it.
     pub fn model_id(&self, reference: &str) -> Result<String, ApiError> {
-        Ok(self.library.resolve(reference).map_err(failed)?.id)
+        self.resolve(reference).map(|model| model.id)
     }
 
     /// Ids of the article's four models.
@@ -113,6 +125,9 @@ impl Workbench {
 
     /// Everything known of an installed model.
     pub fn model_details(&self, id: &str) -> Result<ModelDetails, ApiError> {
+        if let Some(details) = self.tuned_details(id)? {
+            return Ok(details);
+        }
         let (installed, inspection) = self.library.inspect(id).map_err(failed)?;
         let sha256 = match &installed.contents {
             Ok((sha256, _)) => sha256.clone(),
@@ -141,6 +156,9 @@ impl Workbench {
 
     /// Removes a model and its files, also from the hub's cache; stored results stay.
     pub fn remove_model(&self, id: &str) -> Result<(), ApiError> {
+        if let Some(row) = self.store.finetune_of(id)? {
+            return self.delete_finetune(row.id);
+        }
         if let Ok(resolved) = self.library.resolve(id) {
             self.pool.unload(&resolved.path);
         }
@@ -149,6 +167,9 @@ impl Workbench {
 
     /// Follows a MODEL reference to a usable model.
     pub(crate) fn resolve(&self, reference: &str) -> Result<Model, ApiError> {
+        if let Some(tuned) = self.resolve_tuned(reference)? {
+            return Ok(tuned);
+        }
         let resolved = self.library.resolve(reference).map_err(failed)?;
         let Installed {
             id,
@@ -165,6 +186,7 @@ impl Workbench {
             path,
             sha256,
             facts,
+            adapter: None,
         })
     }
 
@@ -250,6 +272,29 @@ fn entry(hub: &Hub, model: Installed, free_bytes: u64) -> ModelEntry {
         path: Some(model.path.display().to_string()),
         problem,
         known: known.map(|known| catalogued(hub, known)),
+    }
+}
+
+/// An adapter whose model is not there.
+pub(crate) fn without_its_model(model: &str, problem: String) -> ModelEntry {
+    ModelEntry {
+        id: model.to_owned(),
+        name: ModelReference::parse(model).map_or_else(|_| model.to_owned(), |asked| asked.name()),
+        params: None,
+        architecture: "unknown".to_owned(),
+        quant: None,
+        bytes: None,
+        license: None,
+        publisher: None,
+        context_len: None,
+        installed: true,
+        source: ModelSource::Tuned,
+        fit: unusable(),
+        good_at: None,
+        chat: false,
+        path: None,
+        problem: Some(problem),
+        known: None,
     }
 }
 

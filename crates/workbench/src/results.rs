@@ -81,6 +81,12 @@ impl Workbench {
                 .into_iter()
                 .map(|model| model.id),
         );
+        let tuned = self.store.finetunes()?.into_iter().rev();
+        seen.extend(
+            tuned
+                .filter(|row| row.adapter.is_some())
+                .map(|row| row.tuned),
+        );
         let runs = self.store.runs(RunFilter::default())?;
         seen.extend(runs.into_iter().rev().map(|run| run.run.model));
         self.identities_with(&seen)

@@ -119,6 +119,7 @@ pub(crate) fn task_words(task: &str) -> &str {
     match task {
         "mmlu" => "MMLU",
         "humaneval" => "HumanEval",
+        "finetune" => "fine-tuning",
         other => other,
     }
 }

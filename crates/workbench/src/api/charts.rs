@@ -77,6 +77,9 @@ pub struct ChartSeries {
     pub points: Vec<ChartPoint>,
     /// What others say, beside its points.
     pub marks: Vec<ChartMark>,
+    /// Its line is dashed: a second series of the same model.
+    #[serde(default)]
+    pub dashed: bool,
 }
 
 /// A point with its vertical interval.

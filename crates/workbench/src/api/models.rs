@@ -18,6 +18,8 @@ pub enum ModelSource {
     HubCache,
     /// Quantized here from another model.
     Quantized,
+    /// A model with an adapter that was trained here.
+    Tuned,
     /// Known, but not on this machine.
     Catalogue,
 }

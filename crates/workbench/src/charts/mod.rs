@@ -2,6 +2,7 @@
 //!
 //! Every value comes from the store. A chart without any figure is left out, and so is a model that lacks one.
 
+mod finetune;
 mod run;
 mod scorecard;
 mod stored;
@@ -16,6 +17,7 @@ use crate::api::{Axis, ChartData, ChartPoint, Figure, ReferenceLine};
 use crate::reports::MmluPart;
 use crate::words::subject_words;
 
+pub(crate) use finetune::loss_charts;
 pub(crate) use run::run_charts;
 pub(crate) use scorecard::{ChartRow, scorecard_charts};
 pub(crate) use stored::stored_charts;

@@ -6,6 +6,7 @@ use super::{
     accuracy, bare, by_group, categories, chance_points, measured, part_point, shown, subject_label,
 };
 use crate::api::{Axis, ChartData, ChartForm, ChartPoint, ChartSeries};
+use crate::finetune::FinetuneReport;
 use crate::reports::{
     EnergyReport, HumanEvalReport, MemoryReport, MmluReport, SpeedReport, Spread,
 };
@@ -23,6 +24,10 @@ pub(crate) fn run_charts(run: &RunRow) -> Result<Vec<ChartData>, crate::api::Api
         "speed" => speed(run, &report_of(run)?),
         "memory" => memory(run, &report_of(run)?),
         "energy" => energy(run, &report_of(run)?),
+        "finetune" => {
+            let report: FinetuneReport = report_of(run)?;
+            super::loss_charts(&run.run.model, &report.loss, &report.held_out_loss)
+        }
         _ => Vec::new(),
     })
 }
@@ -178,6 +183,7 @@ fn dots(run: &RunRow, title: String, x: Axis, y: Axis, points: Vec<ChartPoint>) 
             name: run.run.name.clone(),
             points,
             marks: Vec::new(),
+            dashed: false,
         }],
     }
 }

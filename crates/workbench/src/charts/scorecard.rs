@@ -194,6 +194,7 @@ fn series(
                 name: row.row.name.clone(),
                 points: points(index, row)?,
                 marks: Vec::new(),
+                dashed: false,
             })
         })
         .collect()

@@ -38,6 +38,7 @@ pub(crate) fn stored_charts(lines: &[Line]) -> Vec<ChartData> {
                 name: name(line, of_mmlu),
                 points: vec![at(&line.row, x).filter(|_| x > 0.0)?],
                 marks: Vec::new(),
+                dashed: false,
             })
         });
         ChartData {

@@ -30,6 +30,7 @@ pub(crate) fn time_lapse_charts(
                 name: name.to_owned(),
                 points: drawn,
                 marks: Vec::new(),
+                dashed: false,
             }],
         }
     };

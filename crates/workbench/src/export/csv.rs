@@ -1,8 +1,9 @@
 //! CSV: a row a question, completion, repeat or single figure, each with all that says of which run it is (RFC 4180).
 
 use super::bundle::RunContents;
-use crate::api::ApiError;
+use crate::api::{ApiError, LossPoint};
 use crate::figures::figures;
+use crate::finetune::FinetuneReport;
 use crate::reports::{EnergyReport, SpeedReport, Spread};
 use crate::scorecards::report_of;
 use crate::words::moment;
@@ -189,6 +190,12 @@ fn rows(contents: &RunContents) -> Result<Vec<Vec<Cell>>, ApiError> {
                     .flat_map(|spread| repeats("generating, J/token, idle subtracted", spread))
                     .collect()
             }
+            "finetune" => {
+                let report: FinetuneReport = report_of(&contents.row)?;
+                losses("loss of a step, nats a token", &report.loss)
+                    .chain(losses("held-out loss, nats a token", &report.held_out_loss))
+                    .collect()
+            }
             _ => figures(&contents.row)?
                 .into_iter()
                 .filter_map(|figure| {
@@ -199,6 +206,14 @@ fn rows(contents: &RunContents) -> Result<Vec<Vec<Cell>>, ApiError> {
         };
     }
     Ok(items.into_iter().map(Item::row).collect())
+}
+
+fn losses(what: &str, points: &[LossPoint]) -> impl Iterator<Item = Item> {
+    points.iter().map(move |point| {
+        Item::new(what.to_owned())
+            .with("index", Cell::number(point.step))
+            .with("value", Cell::number(point.loss))
+    })
 }
 
 fn repeats(what: &str, spread: &Spread) -> impl Iterator<Item = Item> {

@@ -9,15 +9,17 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::samples::{check_writable, write_samples};
+use super::scorecard::scorecard_mmlu;
 use super::{Bench, Details, Place, absolute, shell};
-use crate::api::ApiError;
+use crate::api::{ApiError, ScorecardSize};
 use crate::cancel::Cancel;
 use crate::chat::unexpected;
 use crate::facade::Workbench;
 use crate::mmlu_sources::thousands;
 use crate::progress::Meter;
 use crate::reports::{MmluPart, MmluReport, StoppedEarly};
-use crate::requests::{JobProgress, MmluRequest};
+use crate::requests::{EngineOptions, JobProgress, MmluRequest};
+use crate::store::NewRun;
 use crate::worker::{Ask, Event, MmluAsk, Outcome};
 
 /// Version of the task; raised when a change makes results incomparable.
@@ -58,14 +60,13 @@ impl Workbench {
         .map(|asked| asked.report)
     }
 
-    pub(super) fn mmlu(
+    /// The run that a request makes, and where its questions are.
+    fn mmlu_run(
         &self,
-        bench: &mut Bench,
+        bench: &Bench,
         place: Place,
         request: &MmluRequest,
-        cancel: &Cancel,
-        meter: &mut Meter<'_>,
-    ) -> Result<Asked, ApiError> {
+    ) -> Result<(NewRun, PathBuf), ApiError> {
         let data = match &request.data {
             Some(folder) => folder.clone(),
             None => self.starter_mmlu()?,
@@ -92,6 +93,48 @@ impl Workbench {
                 options: mmlu_options(request),
             },
         );
+        Ok((run, data))
+    }
+
+    /// MMLU Standard for the report card of a fine-tuning; gives its run. With `reuse`, a finished run of the same counts.
+    pub(crate) fn mmlu_standard(
+        &self,
+        job: u32,
+        model: &str,
+        reuse: bool,
+        engine: &EngineOptions,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(&JobProgress),
+    ) -> Result<u32, ApiError> {
+        let mut meter = Meter::new(0, on_progress);
+        let mut bench = self.bench(model, engine, cancel, &mut meter)?;
+        let place = Place {
+            job,
+            scorecard: None,
+        };
+        let request = MmluRequest {
+            data: self.mmlu_pin(None)?,
+            ..scorecard_mmlu(model, ScorecardSize::Standard, engine)
+        };
+        if reuse {
+            let (run, _) = self.mmlu_run(&bench, place, &request)?;
+            if let Some(done) = self.store.finished_run(&run)? {
+                return Ok(done);
+            }
+        }
+        self.mmlu(&mut bench, place, &request, cancel, &mut meter)
+            .map(|asked| asked.report.run)
+    }
+
+    pub(super) fn mmlu(
+        &self,
+        bench: &mut Bench,
+        place: Place,
+        request: &MmluRequest,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<Asked, ApiError> {
+        let (run, data) = self.mmlu_run(bench, place, request)?;
         // An interrupted run of this job goes on if nothing that fixes its result has changed.
         let open = self.store.open_run(place.job, &run)?;
         let id = match open {

@@ -159,7 +159,7 @@ impl Workbench {
         meter.tell("checks the file", 0);
         let model = self.resolve(reference)?;
         meter.tell("loads the model", 0);
-        let engine = self.with_settings(engine)?;
+        let engine = model.engine(&self.with_settings(engine)?);
         let mut worker = Worker::spawn(&self.executable(&engine)?)?;
         let loaded = worker::load(
             &mut worker,

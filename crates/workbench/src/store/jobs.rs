@@ -8,10 +8,10 @@ use crate::machine::{Owner, now};
 use crate::requests::JobProgress;
 
 /// A job with the run it made.
-const ONE: &str = "SELECT *, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
+const ONE: &str = "SELECT *, work ->> '$.finetune' AS finetune, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
     WHERE id = ?1";
 /// As `ONE`, of every job that was not dismissed.
-const LISTED: &str = "SELECT *, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
+const LISTED: &str = "SELECT *, work ->> '$.finetune' AS finetune, (SELECT max(id) FROM runs WHERE runs.job = jobs.id AND report IS NOT NULL) AS run FROM jobs
     WHERE dismissed = 0 ORDER BY id DESC";
 
 /// A job to record.
@@ -297,6 +297,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         "interrupted" => JobState::Interrupted,
         _ => JobState::Failed,
     };
+    let scorecard: Option<u32> = row.get("scorecard")?;
+    let finetune: Option<u32> = row.get("finetune")?;
     Ok(Job {
         id: row.get("id")?,
         title: row.get("title")?,
@@ -309,11 +311,13 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         pausable: row.get("pausable")?,
         error: from_json_opt(row, "error")?,
         started_at: row.get("started_at")?,
-        scorecard: row.get("scorecard")?,
-        run: match row.get::<_, Option<u32>>("scorecard")? {
-            None => row.get("run")?,
-            Some(_) => None,
+        scorecard,
+        // Jobs that make several are shown where these come together.
+        run: match (scorecard, finetune) {
+            (None, None) => row.get("run")?,
+            _ => None,
         },
         model: row.get("model")?,
+        finetune,
     })
 }

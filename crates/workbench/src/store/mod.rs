@@ -5,6 +5,7 @@
 
 mod chats;
 mod completions;
+mod finetunes;
 mod jobs;
 mod runs;
 mod scorecards;
@@ -20,6 +21,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::api::ApiError;
 
 pub(crate) use completions::{CompletionRow, Judged};
+pub(crate) use finetunes::{AnswerRow, Answerer, FinetuneRow, NewFinetune, Purpose};
 pub(crate) use jobs::{JobRow, NewJob, Stop};
 pub(crate) use runs::{NewRun, RunFilter, RunRow};
 pub(crate) use scorecards::ScorecardRowStored;
@@ -36,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("004.sql"),
     include_str!("005.sql"),
     include_str!("006.sql"),
+    include_str!("007.sql"),
 ];
 
 /// Marks the file as ours ("Bill"), so that another program's database is not mistaken for a store.

@@ -10,19 +10,24 @@ use billion_eval::tasks::{mmlu, perplexity};
 use billion_eval::{Event, UnderTest};
 use billion_llm::chat_template::Message as Said;
 use billion_llm::decoder::TextCodec;
-use billion_llm::generate::{GenerateOptions, Piece, SamplerOptions, Session, generate};
+use billion_llm::generate::batch::{BatchEvent, Request, generate_batch};
+use billion_llm::generate::{
+    GenerateError, GenerateOptions, Piece, SamplerOptions, Session, generate,
+};
 use billion_llm::load::{self, LoadOptions, Loaded, ModelFiles};
 
 use super::child::Cancelled;
 use super::outbox::Outbox;
 use super::protocol::{Ask, Body, CompleteAsk, Generated, LoadedModel, MmluAsk, Outcome};
-use super::{conversion, programs};
+use super::{conversion, programs, tuning};
 use crate::api::{ApiError, Message, ReplyOptions, Role};
 use crate::devices;
 use crate::requests::{EngineOptions, Executor};
 
 /// Chats whose KV cache is kept; the one used longest ago goes first.
 const SESSIONS: usize = 4;
+/// Prompts that are answered together.
+const ANSWERS_AT_ONCE: usize = 8;
 
 /// The worker's state.
 #[derive(Default)]
@@ -57,6 +62,15 @@ impl Work<'_> {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
+        }
+    }
+
+    /// Whether nobody asked to stop, without a word.
+    pub(super) fn goes_on(self) -> ControlFlow<()> {
+        if self.cancelled.contains(self.id) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
 
@@ -145,6 +159,13 @@ impl Engine {
             ),
             Ask::Convert(ask) => conversion::convert(work, &ask),
             Ask::ConvertCheckpoint { folder } => conversion::convert_checkpoint(work, &folder),
+            Ask::LookAtDataset(ask) => tuning::look(work, &ask),
+            Ask::ForecastTuning(ask) => tuning::forecast(work, &ask),
+            Ask::Tune(ask) => tuning::tune(work, &ask),
+            Ask::Answer {
+                prompts,
+                max_tokens,
+            } => self.loaded()?.answer(work, prompts, max_tokens),
             Ask::Cancel { .. } => Err(failed("a cancel is no work")),
         }
     }
@@ -354,6 +375,68 @@ impl Model {
             clock: &self.clock,
         };
         programs::complete(model, template, work, ask)
+    }
+
+    /// Answers prompts greedily, as many at a time as leave each one's rows exact.
+    fn answer(
+        &mut self,
+        work: Work<'_>,
+        prompts: Vec<Vec<u32>>,
+        max_tokens: u32,
+    ) -> Result<Outcome, ApiError> {
+        self.forget_sessions();
+        let total = prompts.len();
+        let requests: Vec<Request> = prompts
+            .into_iter()
+            .map(|prompt| Request {
+                prompt,
+                options: GenerateOptions {
+                    max_tokens: max_tokens as usize,
+                    ..GenerateOptions::default()
+                },
+            })
+            .collect();
+        let slots = self.loaded.decoder.exact_rows().min(ANSWERS_AT_ONCE);
+        let (mut done, mut failure) = (0, None);
+        let flow = generate_batch(
+            self.loaded.decoder.as_mut(),
+            self.loaded.tokenizer.as_ref(),
+            &requests,
+            slots,
+            &mut |event| match event {
+                BatchEvent::Finished { request, result } => match result {
+                    Ok(generation) => {
+                        done += 1;
+                        work.send(Body::Answer {
+                            index: request as u32,
+                            text: generation.text,
+                            done,
+                        })
+                    }
+                    // A question that fills the context has no room for an answer.
+                    Err(GenerateError::PromptTooLong { .. }) => {
+                        done += 1;
+                        work.send(Body::Answer {
+                            index: request as u32,
+                            text: String::new(),
+                            done,
+                        })
+                    }
+                    Err(error) => {
+                        failure.get_or_insert(failed(error));
+                        ControlFlow::Break(())
+                    }
+                },
+                BatchEvent::Piece { .. } => work.progress("answers", done as usize, total),
+            },
+        );
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        match flow.map_err(failed)? {
+            ControlFlow::Continue(()) => Ok(Outcome::Answered),
+            ControlFlow::Break(()) => Err(ApiError::cancelled()),
+        }
     }
 
     fn perplexity(

@@ -11,6 +11,7 @@ mod parent;
 mod pool;
 mod programs;
 mod protocol;
+mod tuning;
 
 pub(crate) use billion_eval::tasks::mmlu::Sample as MmluSample;
 pub use child::run_engine_worker;
@@ -19,5 +20,6 @@ pub(crate) use engine::read_mmlu;
 pub(crate) use parent::{Event, Worker};
 pub(crate) use pool::{Pool, load};
 pub(crate) use protocol::{
-    Ask, CompleteAsk, ConvertAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome, ToJudge,
+    Ask, CompleteAsk, ConvertAsk, DatasetAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome,
+    ToJudge, TuneAsk, TuneNews, Tuned,
 };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use billion_eval::tasks::humaneval::{Completion, Judgement};
 
-use super::protocol::{Answer, Ask, Body, Outcome, PROTOCOL, Request};
+use super::protocol::{Answer, Ask, Body, Outcome, PROTOCOL, Request, TuneNews};
 use crate::api::{ApiError, ErrorCode};
 use crate::cancel::Cancel;
 use crate::machine;
@@ -20,6 +20,8 @@ use crate::machine;
 const HELLO: Duration = Duration::from_secs(20);
 /// How long a cancelled worker may take before it is killed.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// The same while it trains: a step has its end, and then its checkpoint, so that nothing is lost.
+const TRAINING_GRACE: Duration = Duration::from_mins(1);
 /// How often a waiting request looks whether it was cancelled.
 const TICK: Duration = Duration::from_millis(20);
 /// Lines of standard error kept for the message when a worker dies.
@@ -71,6 +73,10 @@ pub(crate) enum Event {
         judgement: Judgement,
         done: u32,
     },
+    /// See `Body::Answer`.
+    Answer { index: u32, text: String, done: u32 },
+    /// See `Body::Tuning`.
+    Tuning(Box<TuneNews>),
 }
 
 impl Worker {
@@ -162,6 +168,10 @@ impl Worker {
     ) -> Result<Outcome, ApiError> {
         let id = self.next_id;
         self.next_id += 1;
+        let grace = match &ask {
+            Ask::Tune(_) => TRAINING_GRACE,
+            _ => CANCEL_GRACE,
+        };
         if !self.say(&Request { id, ask }) {
             return Err(self.death("before it could be asked"));
         }
@@ -200,6 +210,10 @@ impl Worker {
                         judgement,
                         done,
                     }),
+                    Body::Answer { index, text, done } => {
+                        on_event(Event::Answer { index, text, done });
+                    }
+                    Body::Tuning(news) => on_event(Event::Tuning(news)),
                     Body::Done { outcome } => return Ok(*outcome),
                     Body::Failed { error, last } => {
                         if last {
@@ -225,7 +239,7 @@ impl Worker {
             }
             match kill_at {
                 None if cancel.is_set() => {
-                    kill_at = Some(Instant::now() + CANCEL_GRACE);
+                    kill_at = Some(Instant::now() + grace);
                     let next = self.next_id;
                     self.next_id += 1;
                     self.say(&Request {

@@ -8,15 +8,17 @@ use std::path::PathBuf;
 
 use billion_eval::meters::{energy, memory, speed};
 use billion_eval::tasks::{humaneval, mmlu, perplexity};
+use billion_lora::dataset::DatasetSample;
+use billion_lora::train::{Ending, Forecast, TrainOptions};
 use serde::{Deserialize, Serialize};
 
 use super::MmluSample;
-use crate::api::{ApiError, Message, ReplyOptions};
+use crate::api::{ApiError, DatasetLook, DatasetOptions, LossPoint, Message, ReplyOptions};
 use crate::reports::MergeReport;
 use crate::requests::EngineOptions;
 
 /// Raised with every change that an older partner would misread.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// A request, from parent to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// What a worker can do. Everything but `Load`, `Judge` and the two conversions needs a loaded model.
+/// What a worker can do. `Generate`, `Mmlu`, `Complete`, `Answer` and the meters need a loaded model, the others none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ask {
@@ -95,6 +97,19 @@ pub enum Ask {
         /// The folder of `pytorch_model.bin`.
         folder: PathBuf,
     },
+    /// Reads a dataset as a model would see it.
+    LookAtDataset(DatasetAsk),
+    /// Measures what training would take.
+    ForecastTuning(TuneAsk),
+    /// Trains an adapter, or goes on with it.
+    Tune(TuneAsk),
+    /// Answers prompts greedily, several at a time.
+    Answer {
+        /// Tokens that each answer follows.
+        prompts: Vec<Vec<u32>>,
+        /// Most tokens of an answer.
+        max_tokens: u32,
+    },
     /// Ends the named request as soon as possible. Has no messages of its own.
     Cancel {
         /// The request to end.
@@ -160,6 +175,34 @@ pub struct ConvertAsk {
     pub license: Option<String>,
     /// Who made it.
     pub publisher: Option<String>,
+}
+
+/// A dataset and the model that would see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetAsk {
+    /// A `.gguf` file or a model folder.
+    pub model: PathBuf,
+    /// File of the dataset.
+    pub data: PathBuf,
+    /// How it is read.
+    pub options: DatasetOptions,
+}
+
+/// What to train on what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuneAsk {
+    /// The dataset for the model.
+    pub dataset: DatasetAsk,
+    /// How to train.
+    pub options: TrainOptions,
+    /// Name of the model as the adapter states it.
+    pub base: String,
+    /// Folder for checkpoints.
+    pub folder: PathBuf,
+    /// Goes on from the last checkpoint in it, if there is one.
+    pub resume: bool,
+    /// Folders that get the adapter.
+    pub out: Vec<PathBuf>,
 }
 
 /// Completions to run.
@@ -249,6 +292,17 @@ pub enum Body {
         /// Completions run so far.
         done: u32,
     },
+    /// An answer is complete. Never dropped.
+    Answer {
+        /// Index of its prompt.
+        index: u32,
+        /// Its text.
+        text: String,
+        /// Answers so far.
+        done: u32,
+    },
+    /// Training gets on. Sent at most ten times a second, never dropped.
+    Tuning(Box<TuneNews>),
     /// Terminal: done.
     Done {
         /// What came of it.
@@ -261,6 +315,66 @@ pub enum Body {
         /// The worker ends itself after this; the next request needs a new one.
         last: bool,
     },
+}
+
+/// What happened in training since the last message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TuneNews {
+    /// Training begins anew after this step; what an earlier session said of later ones does not count.
+    pub restart: Option<u32>,
+    /// What it does, where it is no step.
+    pub doing: Option<String>,
+    /// Steps and their losses.
+    pub train: Vec<LossPoint>,
+    /// Losses of the rows that training does not see.
+    pub held_out: Vec<LossPoint>,
+    /// The last step.
+    pub step: Option<billion_lora::train::Step>,
+    /// The last checkpoint.
+    pub checkpoint: Option<u32>,
+    /// A better forecast.
+    pub forecast: Option<Forecast>,
+    /// Tokens of these steps.
+    pub tokens: u64,
+    /// Time of these steps.
+    pub seconds: f64,
+}
+
+/// What training gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Steps of all sessions.
+    pub steps: u32,
+    /// Step of the adapter that was kept.
+    pub best_step: u32,
+    /// Losses by step, of all sessions.
+    pub train: Vec<LossPoint>,
+    /// The same of the rows that training does not see.
+    pub held_out: Vec<LossPoint>,
+    /// Parameters that are trained.
+    pub trainable_params: u64,
+    /// Their share of all.
+    pub trainable_share: f64,
+    /// Time of this session with looks at held-out rows and checkpoints.
+    pub seconds: f64,
+    /// Most memory of this process; none where the system does not say.
+    pub peak_rss_bytes: Option<u64>,
+    /// Energy of this session.
+    pub energy: energy::Recording,
+    /// Rows that were trained on.
+    pub rows_train: u32,
+    /// Rows held out.
+    pub rows_held_out: u32,
+    /// How a row became a prompt.
+    pub template: String,
+    /// Rows that were left out, in words; empty for none.
+    pub left_out: String,
+    /// Rows held out, to be asked.
+    pub held_out_samples: Vec<DatasetSample>,
+    /// Rows of the training, to be asked.
+    pub train_samples: Vec<DatasetSample>,
 }
 
 /// What came of a request.
@@ -299,6 +413,14 @@ pub enum Outcome {
     },
     /// Of `Energy`, also where no source tells it.
     Energy(Box<energy::Outcome>),
+    /// Of `LookAtDataset`.
+    Dataset(Box<DatasetLook>),
+    /// Of `ForecastTuning`.
+    TuneForecast(Forecast),
+    /// Of `Tune`, stopped ones included.
+    Tuned(Box<Tuned>),
+    /// Of `Answer`; the answers were sent as they came.
+    Answered,
 }
 
 /// A loaded model.

@@ -74,10 +74,21 @@ fn legend(data: &ChartData, identities: &Identities<'_>, scene: &mut Scene, top:
         ChartForm::Line => data.series.len() < 2,
         ChartForm::Scatter | ChartForm::HeatMap => true,
     };
+    let first = data.series.first().map(|series| &series.model);
+    // Two lines of one model differ by their dashes alone.
+    let same_model = data
+        .series
+        .iter()
+        .all(|series| Some(&series.model) == first);
     let mut entries: Vec<(Entry, &str)> = Vec::new();
     if !named {
         for series in &data.series {
-            entries.push((Entry::Marker(identities.of(&series.model)), &series.name));
+            let identity = identities.of(&series.model);
+            let entry = match data.form {
+                ChartForm::Line if same_model => Entry::Line(identity, series.dashed),
+                _ => Entry::Marker(identity),
+            };
+            entries.push((entry, &series.name));
         }
     }
     let marks = || data.series.iter().flat_map(|series| &series.marks);
@@ -105,6 +116,14 @@ fn legend(data: &ChartData, identities: &Identities<'_>, scene: &mut Scene, top:
         }
         match entry {
             Entry::Marker(identity) => scene.marker((x + 7.0, y), identity),
+            Entry::Line(of, dashed) => {
+                let (from, to, colour) = ((x, y), (x + 16.0, y), look::identity(of).0);
+                if dashed {
+                    scene.dashes(from, to, (6.0, 4.0), (2.0, colour));
+                } else {
+                    scene.line(from, to, 2.0, colour);
+                }
+            }
             Entry::Bar(kind) => bar(scene, (x + 7.0, y), 7.0, kind),
         }
         scene.text((x + 20.0, y + 4.0), &name, TEXT, Align::Start, INK);
@@ -115,6 +134,7 @@ fn legend(data: &ChartData, identities: &Identities<'_>, scene: &mut Scene, top:
 
 enum Entry {
     Marker(usize),
+    Line(usize, bool),
     Bar(ReferenceKind),
 }
 

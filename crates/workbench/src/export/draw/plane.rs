@@ -11,6 +11,8 @@ const HEIGHT: f64 = 320.0;
 const TOP: f64 = 28.0;
 const LEFT: f64 = 52.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
+/// More points than this have no markers on a line.
+const CROWDED: usize = 40;
 
 /// A rectangle: left, top, right, bottom.
 #[derive(Clone, Copy)]
@@ -32,6 +34,8 @@ pub(super) fn body(data: &ChartData, identities: &Identities<'_>, width: f64) ->
         .flatten()
         .chain(marks().map(|m| m.y))
         .collect();
+    // Markers of many points on a line would hide it.
+    let crowded = data.form == ChartForm::Line && points().count() > CROWDED;
     let x = axis_scale(&data.x, xs, LEFT, right, 6);
     let y = axis_scale(&data.y, ys, BOTTOM, TOP, 5);
     frame(data, &x, &y, right, &mut scene);
@@ -45,7 +49,11 @@ pub(super) fn body(data: &ChartData, identities: &Identities<'_>, width: f64) ->
         if data.form == ChartForm::Line {
             for pair in series.points.windows(2) {
                 let (from, to) = (at(pair[0].x, pair[0].y), at(pair[1].x, pair[1].y));
-                scene.line(from, to, 2.0, identity(of).0);
+                if series.dashed {
+                    scene.dashes(from, to, (6.0, 4.0), (2.0, identity(of).0));
+                } else {
+                    scene.line(from, to, 2.0, identity(of).0);
+                }
             }
         }
         for mark in &series.marks {
@@ -65,7 +73,9 @@ pub(super) fn body(data: &ChartData, identities: &Identities<'_>, width: f64) ->
                     scene.line((px - 4.0, end), (px + 4.0, end), 1.0, INK);
                 }
             }
-            scene.marker((px, py), of);
+            if !crowded {
+                scene.marker((px, py), of);
+            }
         }
         if data.form == ChartForm::Scatter {
             for point in &series.points {

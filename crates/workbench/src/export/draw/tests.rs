@@ -34,6 +34,7 @@ fn series(model: &str, points: Vec<ChartPoint>, marks: Vec<ChartMark>) -> ChartS
         name: format!("Model {model}"),
         points,
         marks,
+        dashed: false,
     }
 }
 
