@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod finetune;
 pub mod hub;
 pub mod mmlu;
 pub mod models;

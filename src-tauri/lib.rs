@@ -18,7 +18,7 @@ use tauri_specta::{ErrorHandlingMode, collect_commands};
 /// Every command of the window and the types they exchange: what serves them, and what `ui/src/ipc/bindings.ts` is
 /// generated from.
 pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
-    use commands::{bench, chat, hub, mmlu, models, pages, results, settings};
+    use commands::{bench, chat, finetune, hub, mmlu, models, pages, results, settings};
     tauri_specta::Builder::new()
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
@@ -70,6 +70,16 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             mmlu::use_starter_mmlu,
             mmlu::fetch_mmlu,
             mmlu::mmlu_subjects,
+            finetune::finetune_defaults,
+            finetune::look_at_dataset,
+            finetune::sample_dataset,
+            finetune::forecast_finetune,
+            finetune::start_finetune,
+            finetune::list_finetunes,
+            finetune::load_finetune,
+            finetune::delete_finetune,
+            finetune::export_adapter,
+            finetune::open_adapter_folder,
             results::list_scorecards,
             results::load_scorecard,
             results::list_runs,

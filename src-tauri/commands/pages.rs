@@ -39,7 +39,7 @@ fn is_hub_page(url: &str, endpoint: &str) -> bool {
 }
 
 /// Hands an address to the program that the system opens pages with.
-fn open(url: &str) -> Result<(), ApiError> {
+pub(super) fn open(url: &str) -> Result<(), ApiError> {
     let mut command = if cfg!(target_os = "macos") {
         Command::new("open")
     } else if cfg!(windows) {

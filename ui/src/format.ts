@@ -173,6 +173,7 @@ export function taskName(task: string): string {
     memory: "Memory",
     perplexity: "Perplexity",
     energy: "Energy",
+    finetune: "Fine-tuning",
   };
   return names[task] ?? task;
 }

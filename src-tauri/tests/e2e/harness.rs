@@ -199,10 +199,19 @@ impl Window {
 
     /// Answers the desktop's own save dialog, which no driver reaches, with this path: every later one too.
     pub async fn answer_save_dialog(&self, path: &Path) {
+        self.answer_dialog("save", path).await;
+    }
+
+    /// Answers the desktop's own dialog for a file or a folder with this path: every later one too.
+    pub async fn answer_open_dialog(&self, path: &Path) {
+        self.answer_dialog("open", path).await;
+    }
+
+    async fn answer_dialog(&self, which: &str, path: &Path) {
         let answer = json!(path);
         self.run(&format!(
             "const ask = window.fetch; window.fetch = (address, options) => \
-             String(address).includes('dialog%7Csave') \
+             String(address).includes('dialog%7C{which}') \
              ? Promise.resolve(new Response(JSON.stringify({answer}), \
                {{ headers: {{ 'content-type': 'application/json', 'Tauri-Response': 'ok' }} }})) \
              : ask(address, options)"

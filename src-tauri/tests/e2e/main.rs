@@ -1,5 +1,6 @@
 //! What a person does with the window, from the first start on, with the real engine and the starter model.
 
+mod finetune;
 mod harness;
 mod hub;
 #[path = "../../../crates/hub/tests/loopback/mod.rs"]
@@ -281,11 +282,12 @@ fn a_start_that_fails_says_why() {
     assert!(still_open, "the app ended before anyone could read why");
 }
 
-const VIEWS: [&str; 6] = [
+const VIEWS: [&str; 7] = [
     "scorecard",
     "models",
     "chat",
     "benchmarks",
+    "finetune",
     "results",
     "settings",
 ];
@@ -349,7 +351,7 @@ pub(crate) async fn look_at_every_view(window: &Window) {
 }
 
 /// Nothing is wider than the box that holds it, but for what ends in dots or is there to be scrolled.
-async fn nothing_is_cut_off(window: &Window, place: &str) {
+pub(crate) async fn nothing_is_cut_off(window: &Window, place: &str) {
     let cut = window
         .run(
             "return [...document.querySelectorAll('main, main *, nav, nav *')]\

@@ -9,6 +9,8 @@ import type { Spot } from "./spots";
 const HEIGHT = 300;
 const BOX = { left: 56, top: 28, bottom: HEIGHT - 46 };
 const RIGHT = 16;
+/** More points than this have no markers on a line. */
+const CROWDED = 40;
 
 export function plane(data: ChartData, all: Spot[], { width, identities }: Look): Drawing {
   const right = width - RIGHT;
@@ -46,6 +48,8 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
   // A line is named at its end, if there are several, and a dot at its place.
   const ends = data.series.length === 1 ? [] : points.filter((spot, at) => points[at + 1]?.name !== spot.name);
   const named = data.form === "line" ? ends : points;
+  // Markers of many points on a line would hide it.
+  const crowded = data.form === "line" && points.length > CROWDED;
   const ticks = { className: "ticks", tickSize: 0 } as const;
 
   return {
@@ -115,10 +119,20 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
           strokeWidth: data.form === "line" ? 1.5 : 3,
         }),
         ...(data.form === "line"
-          ? [Plot.line(points, { className: "lines", ...place, z: "name", stroke: colour, strokeWidth: 2 })]
+          ? [false, true].map((dashed) =>
+              Plot.line(
+                points.filter((spot) => spot.dashed === dashed),
+                { className: "lines", ...place, z: "name", stroke: colour, strokeWidth: 2, strokeDasharray: dashed ? "6 4" : undefined },
+              ),
+            )
           : []),
         Plot.dot(points, { className: "hits", ...place, r: 14, fill: "transparent", stroke: "none" }),
-        Plot.dot(points, { className: "points", ...place, symbol: marker, fill: colour, stroke: "var(--ink)", strokeWidth: 1 }),
+        Plot.dot(
+          points,
+          crowded
+            ? { className: "points", ...place, r: 1.5, fill: colour, stroke: "none" }
+            : { className: "points", ...place, symbol: marker, fill: colour, stroke: "var(--ink)", strokeWidth: 1 },
+        ),
         mark("published"),
         mark("claimed"),
         (_index, _scales, _values, _dimensions, context) => {

@@ -16,6 +16,8 @@ export interface Spot {
   hi: number | null;
   /** Of a heat map's cell. */
   value: number | null;
+  /** Its line is dashed: a second series of the same model. */
+  dashed: boolean;
   /** Where a published or claimed value stands. */
   source: string;
 }
@@ -23,10 +25,10 @@ export interface Spot {
 /** In the order of series; the points of a series before its marks. */
 export function spots(data: ChartData): Spot[] {
   let at = 0;
-  return data.series.flatMap(({ model, name, points, marks }) => [
-    ...points.map((point): Spot => ({ at: at++, model, name, kind: "measured", source: "", ...point })),
+  return data.series.flatMap(({ model, name, points, marks, dashed = false }) => [
+    ...points.map((point): Spot => ({ at: at++, model, name, kind: "measured", source: "", dashed, ...point })),
     ...marks.map(
-      ({ x, y, kind, label }): Spot => ({ at: at++, model, name, kind, x, y, lo: null, hi: null, value: null, source: label }),
+      ({ x, y, kind, label }): Spot => ({ at: at++, model, name, kind, x, y, lo: null, hi: null, value: null, source: label, dashed }),
     ),
   ]);
 }

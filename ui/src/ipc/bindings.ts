@@ -92,6 +92,26 @@ export const commands = {
 	fetchMmlu: () => __TAURI_INVOKE<Job>("fetch_mmlu"),
 	/**  The subjects and their groups, in order. */
 	mmluSubjects: () => __TAURI_INVOKE<MmluSubject[]>("mmlu_subjects"),
+	/**  What a training on so many rows begins with. */
+	finetuneDefaults: (rows: number | null) => __TAURI_INVOKE<FinetuneDefaults>("finetune_defaults", { rows }),
+	/**  A dataset as a model would see it. */
+	lookAtDataset: (model: string, data: string, options: DatasetOptions) => __TAURI_INVOKE<DatasetLook>("look_at_dataset", { model, data, options }),
+	/**  The file of the dataset that comes with Billion. */
+	sampleDataset: () => __TAURI_INVOKE<string>("sample_dataset"),
+	/**  What training will take. */
+	forecastFinetune: (request: FinetuneRequest) => __TAURI_INVOKE<FinetuneForecast>("forecast_finetune", { request }),
+	/**  Trains in the background. */
+	startFinetune: (request: FinetuneRequest) => __TAURI_INVOKE<Job>("start_finetune", { request }),
+	/**  All fine-tunings, the latest first. */
+	listFinetunes: () => __TAURI_INVOKE<FinetuneHead[]>("list_finetunes"),
+	/**  A fine-tuning with all that is known of it now. */
+	loadFinetune: (id: number) => __TAURI_INVOKE<Finetune>("load_finetune", { id }),
+	/**  Deletes a fine-tuning with its checkpoints and its adapter. */
+	deleteFinetune: (id: number) => __TAURI_INVOKE<null>("delete_finetune", { id }),
+	/**  Copies an adapter into a folder. */
+	exportAdapter: (id: number, folder: string) => __TAURI_INVOKE<Exported>("export_adapter", { id, folder }),
+	/**  Shows the folder of an adapter in the system's own program for files. */
+	openAdapterFolder: (id: number) => __TAURI_INVOKE<null>("open_adapter_folder", { id }),
 	/**  All scorecards, the latest first. */
 	listScorecards: () => __TAURI_INVOKE<ScorecardHead[]>("list_scorecards"),
 	/**  A scorecard, drawn from the store. */
@@ -363,6 +383,8 @@ export type ChartSeries = {
 	points: ChartPoint[],
 	/**  What others say, beside its points. */
 	marks: ChartMark[],
+	/**  Its line is dashed: a second series of the same model. */
+	dashed?: boolean,
 };
 
 /**  A stored chat. */
@@ -461,6 +483,38 @@ text: string } |
 /**  The replies. */
 replies: Reply[] };
 
+/**  Which column plays which part. A part that the layout does not have is none. */
+export type ColumnMapping = {
+	/**  Alpaca's instruction, the prompt, the question. */
+	prompt?: string | null,
+	/**  Alpaca's input: what the instruction is about. */
+	input?: string | null,
+	/**  Alpaca's output, the completion, the answer. */
+	answer?: string | null,
+	/**  A system message of the row. */
+	system?: string | null,
+	/**  The list of a conversation's messages. */
+	turns?: string | null,
+	/**  Plain text. */
+	text?: string | null,
+};
+
+/**  A held-out row, answered greedily before and after. */
+export type ComparedAnswer = {
+	/**  Number of the row in the file, from 1. */
+	row: number,
+	/**  It is a row of the training: there were no held-out ones. */
+	trained: boolean,
+	/**  What is asked. */
+	prompt: string,
+	/**  The answer in the file. */
+	wanted: string,
+	/**  The model's. */
+	base: string,
+	/**  That of model and adapter. */
+	tuned: string,
+};
+
 /**  A figure or fact of two runs. */
 export type ComparedRow = {
 	/**  What it is. */
@@ -483,6 +537,108 @@ export type ConvertRequest = {
 	out: string | null,
 	/**  Folder of a PEFT adapter that is merged into the weights first; the model may be quantized already then. */
 	adapter?: string | null,
+};
+
+/**  A column of the file. */
+export type DatasetColumn = {
+	/**  Its name. */
+	name: string,
+	/**  Rows among those looked at that have it. */
+	filled: number,
+	/**  The beginning of its first value, for people. */
+	example: string,
+};
+
+/**  A dataset as a model would see it. */
+export type DatasetLook = {
+	/**  What was found in the file. */
+	detected: DetectedDataset,
+	/**  Rows as tokens, counts and problems; none where there is an error. */
+	preview: DatasetPreview | null,
+	/**  Why it cannot be read so: no layout is known, a column is missing. */
+	error: ApiError | null,
+};
+
+/**  How a dataset is read. */
+export type DatasetOptions = {
+	/**  None takes what is detected. */
+	layout?: RowLayout | null,
+	/**  None takes what is detected. */
+	mapping?: ColumnMapping | null,
+	/**  Which tokens the loss counts. */
+	loss_on?: LossOn,
+	/**  Most tokens of a row. */
+	max_len?: number,
+	/**  What happens to a row of more. */
+	over_long?: OverLong,
+	/**  Share of rows held out of training, 0 to below 1. */
+	eval_fraction?: number,
+	/**  Seed of the split. */
+	seed?: number,
+	/**  The person agrees to leave out rows with problems; without, the first of them ends the reading. */
+	skip_problems?: boolean,
+};
+
+/**  What a dataset is for one model. */
+export type DatasetPreview = {
+	/**  The file, before encoding. */
+	detected: DetectedDataset,
+	/**  RowLayout in use. */
+	layout: RowLayout,
+	/**  ColumnMapping in use. */
+	mapping: ColumnMapping,
+	/**  How a row becomes a prompt, in words: the model's own chat template, or Alpaca's text. */
+	template: string,
+	/**  The whole file was read; otherwise all counts are of its beginning. */
+	complete: boolean,
+	/**  What was read, in words: "all 100 rows", "the first 20000 rows (8.1 MB of 1024.0 MB)". */
+	scope: string,
+	/**  The first rows as tokens. */
+	rows: EncodedRow[],
+	/**  Rows read. */
+	rows_total: number,
+	/**  Rows that training uses. */
+	rows_train: number,
+	/**  Rows held out. */
+	rows_held_out: number,
+	/**  Rows with problems. */
+	rows_with_problems: number,
+	/**  The first of them. */
+	problems: RowProblem[],
+	/**  Rows that repeat an earlier one word for word; they are used, but never on both sides of the split. */
+	duplicates: number,
+	/**  Rows of more than the longest length. */
+	over_long: number,
+	/**  Rows left out because they are too long, or because their answer was cut off. */
+	left_out: number,
+	/**  What happens to them, in words. */
+	over_long_words: string,
+	/**  Tokens of all rows used. */
+	tokens_total: number,
+	/**  Those that the loss counts. */
+	tokens_scored: number,
+	/**  Tokens of the longest row in the file. */
+	longest: number,
+	/**  Rows by their length before truncation. */
+	histogram: LengthBucket[],
+};
+
+/**  What was found in a file before anything is encoded. */
+export type DetectedDataset = {
+	/**  How rows lie in the file. */
+	kind: FileKind,
+	/**  How a row spells what is learnt; none if no column is known, then the mapping must be made by hand. */
+	layout: RowLayout | null,
+	/**  Which column plays which part. */
+	mapping: ColumnMapping,
+	/**  All columns, in the order of the file. */
+	columns: DatasetColumn[],
+	/**  Why that layout, in words. */
+	why: string,
+	/**  Rows looked at for this. */
+	rows_looked_at: number,
+	/**  Size of the file. */
+	bytes: number,
 };
 
 /**  What models take on the disk. */
@@ -511,6 +667,20 @@ export type DownloadPlan = {
 	free_disk_bytes: number,
 	/**  The folder that takes them. */
 	folder: string,
+};
+
+/**  A row as the model will see it. */
+export type EncodedRow = {
+	/**  Number of the row, from 1. */
+	row: number,
+	/**  Line of the file that it begins at, from 1. */
+	line: number | null,
+	/**  It is held out of training. */
+	held_out: boolean,
+	/**  Tokens in all; the list may be shorter. */
+	tokens_total: number,
+	/**  Its tokens, the first few hundred. */
+	tokens: ShownToken[],
 };
 
 /**  The errors that a shell treats differently. */
@@ -601,6 +771,123 @@ export type FileChoice = {
 	fit: Fit,
 };
 
+/**  How rows lie in the file. */
+export type FileKind = 
+/**  One JSON array of objects, or an object with one such array in it. */
+"json" | 
+/**  A JSON object a line. */
+"jsonl" | 
+/**  Comma-separated values with a header. */
+"csv" | 
+/**  Tab-separated values with a header. */
+"tsv" | 
+/**  Apache Parquet. */
+"parquet" | 
+/**  Plain text; a row is a paragraph (empty lines lie between). */
+"text";
+
+/**  A fine-tuning with all that is known of it now. */
+export type Finetune = {
+	/**  As listed. */
+	head: FinetuneHead,
+	/**  What was asked for. */
+	request: FinetuneRequest,
+	/**  Where training is. */
+	progress: TuneProgress,
+	/**  What it does now, in words. */
+	step: string,
+	/**  Why it stopped, if it failed. */
+	error: ApiError | null,
+	/**  Parameters that are trained, and their share; none before it began. */
+	trainable: Trainable | null,
+	/**  Loss over the steps. */
+	charts: ChartData[],
+	/**  What came of it; none until training is done. */
+	report: ReportCard | null,
+	/**  Folder that holds the adapter, once there is one. */
+	folder: string | null,
+	/**  Command that makes it again. */
+	command: string,
+};
+
+/**  What the window and the command line begin with. */
+export type FinetuneDefaults = {
+	/**  How a dataset is read. */
+	dataset: DatasetOptions,
+	/**  How an adapter is trained. */
+	options: TrainOptions,
+};
+
+/**  What training will take, told before it starts. */
+export type FinetuneForecast = {
+	/**  Time of the training. */
+	seconds: number,
+	/**  Time of MMLU before and after; none where it is not asked for. */
+	forgetting_seconds: number | null,
+	/**  Memory of the training process at its peak. */
+	peak_bytes: number,
+	/**  Memory that is free now. */
+	free_bytes: number,
+	/**  Optimizer steps. */
+	steps: number,
+	/**  Tokens that go through the model in all. */
+	tokens: number,
+	/**  Parameters that are trained. */
+	trainable_params: number,
+	/**  Their share of all parameters. */
+	trainable_share: number,
+	/**  Where the time comes from. */
+	basis: string,
+	/**  What a person should know before the start. */
+	warnings: string[],
+};
+
+/**  A fine-tuning in the list of them. */
+export type FinetuneHead = {
+	/**  Number in the store. */
+	id: number,
+	/**  What people call the result. */
+	name: string,
+	/**  What commands take as MODEL for model and adapter together, once there is an adapter. */
+	tuned: string,
+	/**  The model it starts from. */
+	model: string,
+	/**  The model's name. */
+	model_name: string,
+	/**  File name of the dataset. */
+	data: string,
+	/**  State of its job; done where the job was dismissed. */
+	state: JobState,
+	/**  There is an adapter that can be used. */
+	usable: boolean,
+	/**  When it was begun. */
+	created_at: number,
+	/**  Its job. */
+	job: number,
+	/**  The finished run in Results. */
+	run: number | null,
+	/**  The main figure in words: "held-out loss 2.41 → 1.73". */
+	headline: string,
+};
+
+/**  What to train, on what, and what to look at afterwards. */
+export type FinetuneRequest = {
+	/**  The model to start from. */
+	model: string,
+	/**  File of the dataset. */
+	data: string,
+	/**  How it is read. */
+	dataset: DatasetOptions,
+	/**  How it is trained. */
+	options: TrainOptions,
+	/**  Name of the result; none takes the file's. */
+	name: string | null,
+	/**  Folder that gets the adapter as well; none keeps it with Billion's data only. */
+	out: string | null,
+	/**  MMLU Standard before and after: what was forgotten. */
+	forgetting: boolean,
+};
+
 /**  How well a model fits into this machine's memory. */
 export type Fit = {
 	/**  For colour and order. */
@@ -638,6 +925,28 @@ export type Flip = {
 	a_right: boolean,
 };
 
+/**  MMLU Standard before and after. */
+export type Forgetting = {
+	/**  Run of the model. */
+	before: number,
+	/**  Run of model and adapter. */
+	after: number,
+	/**  Accuracy before. */
+	accuracy_before: number,
+	/**  Accuracy after. */
+	accuracy_after: number,
+	/**  Questions that both answered. */
+	questions: number,
+	/**  Right before and wrong after. */
+	lost: number,
+	/**  Wrong before and right after. */
+	gained: number,
+	/**  McNemar's exact p-value. */
+	p_value: number,
+	/**  In words: forgot, learnt, or no real difference. */
+	verdict: string,
+};
+
 /**  A repository that the hub found for a keyword, a name or an address. */
 export type FoundModel = {
 	/**  `OWNER/NAME`. */
@@ -668,6 +977,20 @@ export type Gap = {
 	pending: boolean,
 	/**  Why, in a sentence that names the task. */
 	words: string,
+};
+
+/**  Loss and perplexity on rows that training did not see. */
+export type HeldOut = {
+	/**  Rows. */
+	rows: number,
+	/**  Mean loss before training, nats a token. */
+	loss_before: number,
+	/**  Of the adapter that was kept. */
+	loss_after: number,
+	/**  exp of the loss before. */
+	perplexity_before: number,
+	/**  exp of the loss after. */
+	perplexity_after: number,
 };
 
 /**  The person's account on the hub, as far as this machine knows it. */
@@ -718,6 +1041,8 @@ export type Job = {
 	run: number | null,
 	/**  The model that it brings or makes, as a MODEL reference: a download, a quantization. */
 	model: string | null,
+	/**  The fine-tuning that it does. */
+	finetune?: number | null,
 };
 
 /**  State of a job. */
@@ -760,6 +1085,21 @@ export type JudgedCompletion = {
 	/**  Tokens generated. */
 	tokens: number,
 };
+
+/**  Rows with at most so many tokens, and more than the bucket before. */
+export type LengthBucket = {
+	/**  Most tokens of a row in it. */
+	up_to: number,
+	/**  Rows. */
+	rows: number,
+};
+
+/**  Which tokens the loss counts. */
+export type LossOn = 
+/**  The assistant's words and the token that ends its turn. */
+"answers" | 
+/**  All tokens but the first. */
+"everything";
 
 /**  A kind of machine. */
 export type MachineKind = {
@@ -874,8 +1214,17 @@ export type ModelSource =
 "hub_cache" | 
 /**  Quantized here from another model. */
 "quantized" | 
+/**  A model with an adapter that was trained here. */
+"tuned" | 
 /**  Known, but not on this machine. */
 "catalogue";
+
+/**  What happens to a row of more tokens than fit. */
+export type OverLong = 
+/**  Its end is cut off; a row whose answer is cut off altogether is left out. Plain text is cut into pieces instead. */
+"truncate" | 
+/**  It is left out. */
+"skip";
 
 /**  One model of a plan. */
 export type PlannedDownload = {
@@ -910,6 +1259,25 @@ export type Rate = {
 	/**  "questions", "tokens", "bytes". */
 	unit: string,
 };
+
+/**  Rows of the training that are answered word for word. */
+export type Recall = {
+	/**  Rows asked, drawn by the seed among those with short answers. */
+	rows: number,
+	/**  Of them right before. */
+	before: number,
+	/**  Right after. */
+	after: number,
+};
+
+/**  Whether a block's activations are kept for the backward pass. */
+export type Recompute = 
+/**  Kept if memory allows. */
+"auto" | 
+/**  Kept. */
+"none" | 
+/**  Only a block's input is kept and the block is run again: about a third more time, the least memory. */
+"every_block";
 
 /**  What someone else says of a model. */
 export type ReferenceKind = 
@@ -982,6 +1350,49 @@ export type ReplyOptions = {
 	stop?: string[],
 };
 
+/**  Whether training helped, and what it cost. */
+export type ReportCard = {
+	/**  In sentences: did it help? */
+	verdicts: string[],
+	/**  On rows that training did not see. */
+	held_out: HeldOut | null,
+	/**  Exact answers on rows of the training. */
+	recall: Recall | null,
+	/**  Answers to held-out rows, before and after. */
+	answers: ComparedAnswer[],
+	/**  MMLU before and after. */
+	forgetting: Forgetting | null,
+	/**  Time, speed, memory, energy, data: label and value. */
+	figures: Fact[],
+	/**  Every part that was asked for is there. */
+	complete: boolean,
+};
+
+/**  How a row spells what is learnt. */
+export type RowLayout = 
+/**  `instruction`, `input` (may be empty), `output` (R. Taori et al. 2023, Stanford Alpaca). */
+"alpaca" | 
+/**  `conversations`: a list of `{from, value}`. */
+"share_gpt" | 
+/**  `messages`: a list of `{role, content}`. */
+"messages" | 
+/**  `prompt`, `completion`. */
+"prompt_completion" | 
+/**  `question`, `answer`. */
+"question_answer" | 
+/**  `text`: everything is learnt. */
+"text";
+
+/**  A row that cannot be used, and why. */
+export type RowProblem = {
+	/**  Number of the row, from 1. */
+	row: number,
+	/**  Line of the file that it begins at, from 1; none where the file has no lines. */
+	line: number | null,
+	/**  What was expected and what was found. */
+	reason: string,
+};
+
 /**  Two runs of the same task beside each other. */
 export type RunComparison = {
 	/**  First run. */
@@ -1032,7 +1443,7 @@ export type RunDetails = {
 export type RunSummary = {
 	/**  Number in the store. */
 	id: number,
-	/**  "mmlu", "humaneval", "speed", "memory", "energy", "perplexity". */
+	/**  "mmlu", "humaneval", "speed", "memory", "energy", "perplexity", "finetune". */
 	task: string,
 	/**  Model id. */
 	model: string,
@@ -1065,6 +1476,15 @@ export type RunsRow = {
 	/**  One a column, in order. */
 	cells: Fit[],
 };
+
+/**  How the learning rate falls after warm-up. */
+export type Schedule = 
+/**  Not at all. */
+"constant" | 
+/**  In a straight line to 0. */
+"linear" | 
+/**  Along half a cosine to 0 (transformers' `get_cosine_schedule_with_warmup`). */
+"cosine";
 
 /**  A scorecard: table, charts and verdicts, all drawn from the store. */
 export type Scorecard = {
@@ -1189,6 +1609,16 @@ export type Settings = {
 	threads?: number | null,
 };
 
+/**  A token as people see it. */
+export type ShownToken = {
+	/**  Its id. */
+	id: number,
+	/**  Its text; a special token's spelling; U+FFFD for parts of a character. */
+	text: string,
+	/**  The loss counts it. */
+	scored: boolean,
+};
+
 /**  Colours of the window. */
 export type Theme = 
 /**  As the desktop has it. */
@@ -1260,4 +1690,102 @@ export type TokenPlace =
 "keychain" | 
 /**  The token file that Python tools use as well. */
 "file";
+
+/**  How a run trains. `Default` is what the window offers. */
+export type TrainOptions = {
+	/**  Times that every row is seen. */
+	epochs?: number,
+	/**  Stops after so many optimizer steps, whatever the epochs say; none: all epochs. */
+	max_steps?: number | null,
+	/**  Rank of every adapted map. */
+	rank?: number,
+	/**  Strength: the product is scaled by `alpha / rank`, or `alpha / sqrt(rank)` with `rslora`. */
+	alpha?: number,
+	/**  Rank-stabilised scaling (D. Kalajdzievski 2023, arXiv 2312.03732). */
+	rslora?: boolean,
+	/**  Share of an adapter's inputs that is dropped while training, 0 to below 1. */
+	dropout?: number,
+	/**
+	 *  Adapted maps by PEFT's names ("q_proj", "v_proj", "gate_proj", "query_key_value", ...). Empty: queries and values, or the
+	 *  fused query_key_value of GPT-NeoX.
+	 */
+	targets?: string[],
+	/**  Highest learning rate. */
+	learning_rate?: number,
+	/**  How the learning rate falls after warm-up. */
+	schedule?: Schedule,
+	/**  Share of all steps over which the learning rate rises, 0 to 1. */
+	warmup?: number,
+	/**  Decoupled weight decay (I. Loshchilov, F. Hutter 2019, arXiv 1711.05101). */
+	weight_decay?: number,
+	/**  Decay of the first moment. */
+	beta1?: number,
+	/**  Decay of the second moment. */
+	beta2?: number,
+	/**  Added to the root of the second moment. */
+	epsilon?: number,
+	/**  Largest norm of all gradients together; none: they are not clipped. */
+	clip?: number | null,
+	/**  Rows of a batch. */
+	batch?: number,
+	/**  Batches that an optimizer step adds up. */
+	accumulate?: number,
+	/**  Longest row in tokens; longer ones are cut. None: the model's context. */
+	max_len?: number | null,
+	/**  Order of rows, start of A and dropout follow from it. */
+	seed?: number,
+	/**  Steps between checkpoints; none: ten in a run, and one at its end. */
+	checkpoint_every?: number | null,
+	/**  Steps between looks at the held-out rows; none: about ten in a run, at least one an epoch. */
+	eval_every?: number | null,
+	/**  Looks at the held-out rows without a better loss after which training stops; none: it does not stop early. */
+	patience?: number | null,
+	/**
+	 *  Keep the adapter of the lowest held-out loss, not the last one. None: if `patience` is set. Facts to be learnt by heart
+	 *  do not carry over to held-out ones, so the last adapter is what most runs want.
+	 */
+	keep_best?: boolean | null,
+	/**  "cpu", "cuda" or "metal". */
+	device?: string,
+	/**  Threads that compute; the cores of this machine if none. */
+	threads?: number | null,
+	/**  Whether a block's activations are kept for the backward pass or computed again. */
+	recompute?: Recompute,
+	/**  Bytes that training may take; none: what the machine has free. Decides `Recompute::Auto`. */
+	memory_bytes?: number | null,
+};
+
+/**  What is trained of a model. */
+export type Trainable = {
+	/**  Parameters that are trained. */
+	params: number,
+	/**  Their share of all parameters. */
+	share: number,
+};
+
+/**  Where training is. */
+export type TuneProgress = {
+	/**  Optimizer steps done. */
+	step: number,
+	/**  Steps in all. */
+	of: number,
+	/**  Times that the rows were seen, in part. */
+	epoch: number,
+	/**  Loss of the last step. */
+	loss: number | null,
+	/**  Loss on the held-out rows, the last that was measured. */
+	held_out: number | null,
+	/**  Learning rate now. */
+	lr: number,
+	/**  Tokens a second, padding not counted. */
+	tokens_per_s: number,
+	/**  Time left of the training. */
+	seconds_left: number | null,
+	/**  Steps that the last checkpoint holds. */
+	checkpoint: number,
+	/**  Time of the steps of all sessions. */
+	spent_s: number,
+	/**  Tokens of the steps of all sessions. */
+	spent_tokens: number,
+};
 

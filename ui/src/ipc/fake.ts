@@ -5,7 +5,7 @@ import { fakeComparison, HUB_MMLU, ownMmlu, STARTER_MMLU, SUBJECTS } from "./fak
 import { storedCharts } from "./fakeCharts";
 import { fullPast } from "./fakeFull";
 import { fakeCatalogue } from "./fakeCatalogue";
-import { FakeHub } from "./fakeHub";
+import { FakeTune } from "./fakeTune";
 import { failed } from "./fakeJobs";
 import type {
   ApiError, BenchRequest, Chat, ChartData, ChatEvent, ChatSend, ChatSummary, Exported, ExportFormat,
@@ -31,7 +31,7 @@ export interface StoredCard {
 
 const QUESTIONS: Record<ScorecardSize, number> = { quick: 100, standard: 1140, full: 14_042 };
 
-export class FakeIpc extends FakeHub implements Ipc {
+export class FakeIpc extends FakeTune implements Ipc {
   chats: Chat[] = [];
   cards: StoredCard[] = [];
   runs: RunDetails[] = [];
@@ -282,6 +282,7 @@ export class FakeIpc extends FakeHub implements Ipc {
     if (card !== undefined) void this.#work(id, card);
     if (bench !== undefined) void this.#measure(id, bench);
     this.resumeFetching(id);
+    this.resumeTuning(id);
   }
 
   // ------------------------------------------------------------ results, settings

@@ -11,11 +11,18 @@ import type {
   ChatSend,
   ChatSummary,
   ConvertRequest,
+  DatasetLook,
+  DatasetOptions,
   DiskUsage,
   DownloadPlan,
   Exported,
   ExportFormat,
   ExportRequest,
+  Finetune,
+  FinetuneDefaults,
+  FinetuneForecast,
+  FinetuneHead,
+  FinetuneRequest,
   Fit,
   FoundModel,
   HubAccount,
@@ -92,6 +99,21 @@ export interface Ipc {
   /** One task with all its options, in the background. */
   startBench(request: BenchRequest): Promise<Job>;
 
+  /** What a training on so many rows begins with; none is a dataset that nobody has seen. */
+  finetuneDefaults(rows: number | null): Promise<FinetuneDefaults>;
+  lookAtDataset(model: string, data: string, options: DatasetOptions): Promise<DatasetLook>;
+  /** The file of the dataset that comes with Billion. */
+  sampleDataset(): Promise<string>;
+  /** Measures a step of the training on this machine. */
+  forecastFinetune(request: FinetuneRequest): Promise<FinetuneForecast>;
+  startFinetune(request: FinetuneRequest): Promise<Job>;
+  listFinetunes(): Promise<FinetuneHead[]>;
+  loadFinetune(id: number): Promise<Finetune>;
+  deleteFinetune(id: number): Promise<void>;
+  exportAdapter(id: number, folder: string): Promise<Exported>;
+  /** Shows the folder of an adapter in the system's program for files. */
+  openAdapterFolder(id: number): Promise<void>;
+
   mmluSource(): Promise<MmluSource>;
   /** Checks the official folder, archive or parquet files, and keeps them as the source. */
   useMmlu(path: string): Promise<MmluSource>;
@@ -135,6 +157,12 @@ export interface Ipc {
   pickMmluFolder(): Promise<string | null>;
   /** Asks for a text file; null when the person closes the dialog. */
   pickTextFile(): Promise<string | null>;
+  /** Asks for a dataset; null when the person closes the dialog. */
+  pickDataset(): Promise<string | null>;
+  /** Asks for a folder that gets an adapter; null when the person closes the dialog. */
+  pickAdapterFolder(): Promise<string | null>;
+  /** Asks where to write a model file, with this name to begin with; null when the person closes the dialog. */
+  pickGgufPath(name: string): Promise<string | null>;
   /** Asks where to write an export, with this name to begin with; null when the person closes the dialog. */
   pickExportPath(name: string, format: ExportFormat): Promise<string | null>;
   /** Returns how to stop listening. */

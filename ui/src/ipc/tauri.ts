@@ -94,6 +94,16 @@ export const tauriIpc: Ipc = {
   forecastScorecards: (models, stop) => value(commands.forecastScorecards(models, stop)),
   startScorecard: (request) => value(commands.startScorecard(request)),
   startBench: (request) => value(commands.startBench(request)),
+  finetuneDefaults: (rows) => value(commands.finetuneDefaults(rows)),
+  lookAtDataset: (model, data, options) => value(commands.lookAtDataset(model, data, options)),
+  sampleDataset: () => value(commands.sampleDataset()),
+  forecastFinetune: (request) => value(commands.forecastFinetune(request)),
+  startFinetune: (request) => value(commands.startFinetune(request)),
+  listFinetunes: () => value(commands.listFinetunes()),
+  loadFinetune: (id) => value(commands.loadFinetune(id)),
+  deleteFinetune: (id) => done(commands.deleteFinetune(id)),
+  exportAdapter: (id, folder) => value(commands.exportAdapter(id, folder)),
+  openAdapterFolder: (id) => done(commands.openAdapterFolder(id)),
   mmluSource: () => value(commands.mmluSource()),
   useMmlu: (path) => value(commands.useMmlu(path)),
   useStarterMmlu: () => value(commands.useStarterMmlu()),
@@ -134,6 +144,14 @@ export const tauriIpc: Ipc = {
     }),
   pickMmluFolder: () => pick({ title: "MMLU: the official folder, with test and dev", directory: true }),
   pickTextFile: () => pick({ title: "Text to measure on", filters: [{ name: "Text", extensions: ["txt", "md", "text", "raw"] }] }),
+  pickDataset: () =>
+    pick({
+      title: "Dataset to train on",
+      filters: [{ name: "Dataset", extensions: ["jsonl", "json", "csv", "tsv", "parquet", "txt"] }],
+    }),
+  pickAdapterFolder: () => pick({ title: "Folder for the adapter", directory: true }),
+  pickGgufPath: (name) =>
+    value(save({ title: "Merged model", defaultPath: name, filters: [{ name: "GGUF model", extensions: ["gguf"] }] })),
   pickExportPath,
   onFileDrop: (onDrop) =>
     getCurrentWebview().onDragDropEvent(({ payload }) => {

@@ -8,7 +8,7 @@ import { MmluQuestions } from "./mmlu.svelte";
 import { Models } from "./models.svelte";
 import { Preferences } from "./preferences.svelte";
 
-export const VIEWS = ["scorecard", "models", "chat", "benchmarks", "results", "settings"] as const;
+export const VIEWS = ["scorecard", "models", "chat", "benchmarks", "finetune", "results", "settings"] as const;
 export type View = (typeof VIEWS)[number];
 
 export const VIEW_NAMES: Record<View, string> = {
@@ -16,6 +16,7 @@ export const VIEW_NAMES: Record<View, string> = {
   models: "Models",
   chat: "Chat",
   benchmarks: "Benchmarks",
+  finetune: "Fine-tune",
   results: "Results",
   settings: "Settings",
 };
@@ -27,6 +28,9 @@ export type Wanted =
   | { kind: "model"; id: string }
   | { kind: "import"; path?: string }
   | { kind: "bench"; model: string }
+  | { kind: "dataset"; path: string }
+  | { kind: "tune"; model: string }
+  | { kind: "finetune"; id: number }
   | { kind: "chat"; id: number }
   | { kind: "new-chat"; models: string[] }
   | { kind: "measure"; models: string[] };
@@ -50,7 +54,8 @@ export class AppState {
     this.jobs = new Jobs(ipc);
     // What was fetched or quantized is a model like the others, wherever the person looks.
     this.jobs.onChange((job) => {
-      if (job.state === "done" && job.model !== null) void this.models.refresh();
+      const ended = !["queued", "running"].includes(job.state);
+      if ((job.state === "done" && job.model !== null) || (ended && job.finetune != null)) void this.models.refresh();
     });
     this.mmlu = new MmluQuestions(ipc, this.jobs);
     this.preferences = new Preferences(ipc);

@@ -30,7 +30,9 @@ export class ImportDesk {
       this.over = drop.kind === "over";
       if (drop.kind !== "drop") return;
       const questions = drop.paths.filter((path) => this.#isMmlu(path));
-      const models = drop.paths.filter((path) => !questions.includes(path));
+      const data = drop.paths.find((path) => !questions.includes(path) && isDataset(path));
+      const models = drop.paths.filter((path) => !questions.includes(path) && !isDataset(path));
+      if (data !== undefined) this.#app.go("finetune", { kind: "dataset", path: data });
       if (models.length > 0) {
         this.#app.go("models");
         void this.take(models);
@@ -41,6 +43,11 @@ export class ImportDesk {
     });
   }
 
+  /** The open view trains, so that what is dropped on it is a dataset. */
+  get trains(): boolean {
+    return this.#app.view === "finetune";
+  }
+
   /** The open view measures, so that a folder dropped on it is MMLU's and not a model's. */
   get measures(): boolean {
     return this.#app.view === "scorecard" || this.#app.view === "benchmarks";
@@ -48,6 +55,8 @@ export class ImportDesk {
 
   #isMmlu(path: string): boolean {
     const isFile = /\.[a-z0-9]+$/i.test(path);
+    // Elsewhere a table of rows is a dataset.
+    if (/\.parquet$/i.test(path)) return this.measures;
     return isMmluFile(path) || (this.measures && !isFile);
   }
 
@@ -87,6 +96,11 @@ export class ImportDesk {
     this.waiting = rest;
     return first;
   }
+}
+
+/** Whether a dropped file holds rows to train on. */
+export function isDataset(path: string): boolean {
+  return /\.(jsonl|json|csv|tsv|parquet|txt)$/i.test(path);
 }
 
 export const [useImports, provideImports] = createContext<ImportDesk>();
