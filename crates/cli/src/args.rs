@@ -113,6 +113,9 @@ pub struct Engine {
     /// Which executor on the processor: our own kernels, or candle tensors (slower; an independent check).
     #[arg(long, value_enum, default_value_t = ExecutorArg::Cpu)]
     executor: ExecutorArg,
+    /// Folder of a PEFT adapter that is applied to the model; results count as another model's.
+    #[arg(long, value_name = "FOLDER")]
+    adapter: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,7 +152,11 @@ impl Engine {
                 ExecutorArg::Cpu => Executor::Cpu,
                 ExecutorArg::Candle => Executor::Candle,
             },
-            adapter: None,
+            // A job may go on from another folder.
+            adapter: self
+                .adapter
+                .as_ref()
+                .map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
         }
     }
 }

@@ -401,8 +401,8 @@ fn wrong_usage_is_one_line_and_status_2() {
             "many",
         ),
         (
-            &["chat", "--model", "starter", "--adapter", "folder"],
-            "unexpected argument '--adapter'",
+            &["chat", "--model", "starter", "--adapter"],
+            "a value is required for '--adapter <FOLDER>'",
         ),
         (
             &["bench", "speed", "--model", "starter", "--threads", "0"],

@@ -575,6 +575,7 @@ fn setting_words(key: &str) -> &str {
         "form" => "Form of the prompt",
         "stop_at_half_width" => "Stops at a half width of",
         "adapter" => "Adapter",
+        "adapter_sha256" => "SHA-256 of the adapter",
         other => other,
     }
 }

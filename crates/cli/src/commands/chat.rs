@@ -110,7 +110,11 @@ impl Asker<'_> {
             session: column.session,
             messages,
             options: self.args.options(),
-            engine: self.engine.clone(),
+            // The adapter is the first model's; the others answer beside it as they are, its base too.
+            engine: EngineOptions {
+                adapter: self.engine.adapter.clone().filter(|_| column.session == 0),
+                ..self.engine.clone()
+            },
         };
         let reply = self.workbench.reply(&request, &mut |step| match step {
             ReplyStep::Waiting(why) => output::say(why),

@@ -13,6 +13,14 @@ use crate::progress::Bar;
 
 pub fn run(workbench: &Workbench, args: &Scorecard, json: bool) -> anyhow::Result<()> {
     let engine = args.engine.options(None);
+    if let Some(adapter) = engine.adapter.as_ref().filter(|_| args.models.len() > 1) {
+        anyhow::bail!(
+            "--adapter {} belongs to one model, and {} are named; make a scorecard of each, results compare sets them side by \
+             side",
+            adapter.display(),
+            args.models.len()
+        );
+    }
     let request = ScorecardRequest {
         models: args.models.clone(),
         size: args.size(),

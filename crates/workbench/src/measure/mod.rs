@@ -43,6 +43,26 @@ struct Bench {
     model: Model,
     loaded: LoadedModel,
     engine: EngineOptions,
+    adapter: Option<AskedAdapter>,
+}
+
+/// An adapter that the request names besides the model.
+struct AskedAdapter {
+    folder: PathBuf,
+    /// Of its weights and settings.
+    sha256: String,
+}
+
+impl AskedAdapter {
+    /// What tells the tuned model from its base in ids.
+    fn mark(&self) -> &str {
+        self.sha256.get(..8).unwrap_or(&self.sha256)
+    }
+
+    fn name(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
 }
 
 /// Where a measurement belongs.
@@ -158,6 +178,10 @@ impl Workbench {
         cancel.check()?;
         meter.tell("checks the file", 0);
         let model = self.resolve(reference)?;
+        let adapter = match &engine.adapter {
+            Some(folder) => Some(self.asked_adapter(folder)?),
+            None => None,
+        };
         meter.tell("loads the model", 0);
         let engine = model.engine(&self.with_settings(engine)?);
         let mut worker = Worker::spawn(&self.executable(&engine)?)?;
@@ -173,6 +197,23 @@ impl Workbench {
             model,
             loaded,
             engine,
+            adapter,
+        })
+    }
+
+    /// The adapter in a folder; that it fits the model is found when it is loaded.
+    fn asked_adapter(&self, folder: &Path) -> Result<AskedAdapter, ApiError> {
+        let files = ["adapter_config.json", "adapter_model.safetensors"];
+        let files = files.map(|name| folder.join(name));
+        if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+            return Err(ApiError::failed(format!(
+                "{} is missing; --adapter takes the folder of a PEFT adapter",
+                missing.display()
+            )));
+        }
+        Ok(AskedAdapter {
+            folder: folder.to_owned(),
+            sha256: self.hash_of(&files)?,
         })
     }
 
@@ -205,23 +246,37 @@ impl Bench {
             map.insert("executor".to_owned(), json!(self.engine.executor));
             map.insert("device".to_owned(), json!(self.engine.device));
             map.insert("context_len".to_owned(), json!(self.loaded.context_len));
+            if let Some(adapter) = &self.adapter {
+                map.insert("adapter".to_owned(), json!(adapter.folder));
+                map.insert("adapter_sha256".to_owned(), json!(adapter.sha256));
+            }
+        }
+        let mut options = details.options;
+        let (mut id, mut name) = (self.model.id.clone(), self.model.name.clone());
+        if let Some(adapter) = &self.adapter {
+            options = format!("{options} --adapter {}", shell(&adapter.folder));
+            // Another model in comparisons and charts. The lines of a scorecard go by the ids that it was asked for.
+            if place.scorecard.is_none() {
+                id = format!("{id}+{}", adapter.mark());
+            }
+            name = format!("{name} + {}", adapter.name());
         }
         let command = match task {
             "perplexity" => format!(
                 "billion perplexity --model {} {}",
                 shell(&self.model.id),
-                details.options
+                options.trim_start()
             ),
             _ => format!(
                 "billion bench {task} --model {} {}",
                 shell(&self.model.id),
-                details.options
+                options.trim_start()
             ),
         };
         NewRun {
             task: task.to_owned(),
-            model: self.model.id.clone(),
-            name: self.model.name.clone(),
+            model: id,
+            name,
             path: self.model.path.display().to_string(),
             sha256: self.model.sha256.clone(),
             quant: self.model.facts.quant.clone(),
