@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod program;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,14 +24,14 @@ fn tiny() -> String {
 /// A dataset of so many rows in the program's folder.
 fn dataset(program: &Program, rows: usize) -> String {
     let path = program.folder().join("rows.jsonl");
-    let text: String = (0..rows)
-        .map(|row| {
-            format!(
-                "{{\"question\": \"What is {row}?\", \"answer\": \"It is {}.\"}}\n",
-                row * 7
-            )
-        })
-        .collect();
+    let mut text = String::new();
+    for row in 0..rows {
+        let _ = writeln!(
+            text,
+            "{{\"question\": \"What is {row}?\", \"answer\": \"It is {}.\"}}",
+            row * 7
+        );
+    }
     std::fs::write(&path, text).expect("written");
     path.display().to_string()
 }

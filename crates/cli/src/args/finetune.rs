@@ -14,6 +14,10 @@ use super::Device;
 
 /// Trains a LoRA adapter of MODEL on the rows of FILE and writes it to DIR as PEFT does.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the command line, one a flag"
+)]
 pub struct Finetune {
     /// Model to start from; it stays as it is.
     #[arg(long)]
@@ -180,19 +184,18 @@ impl Finetune {
             seed: self.seed,
             skip_problems: self.skip_bad_rows,
         };
-        let epochs = match self.epochs {
-            Some(epochs) => epochs,
-            None => {
-                let look = workbench.look_at_dataset(&self.model, data, &dataset)?;
-                let Some(preview) = look.preview else {
-                    match look.error {
-                        Some(error) => return Err(error.into()),
-                        None => bail!("{data} cannot be read"),
-                    }
-                };
-                let rows = Some(preview.rows_train);
-                Workbench::finetune_defaults(rows).options.epochs
-            }
+        let epochs = if let Some(epochs) = self.epochs {
+            epochs
+        } else {
+            let look = workbench.look_at_dataset(&self.model, data, &dataset)?;
+            let Some(preview) = look.preview else {
+                match look.error {
+                    Some(error) => return Err(error.into()),
+                    None => bail!("{data} cannot be read"),
+                }
+            };
+            let rows = Some(preview.rows_train);
+            Workbench::finetune_defaults(rows).options.epochs
         };
         Ok(FinetuneRequest {
             model: self.model.clone(),
