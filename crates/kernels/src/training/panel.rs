@@ -27,9 +27,34 @@ pub(super) fn bf16_bits(x: f32) -> u32 {
     }
 }
 
-#[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    bf16_bits(first) | (bf16_bits(second) << 16)
+/// How numbers are rounded to pairs of bf16, the earlier one in the low half.
+pub(crate) trait Pairs {
+    /// Neighbours: `out[i]` from `x[2 i]` and `x[2 i + 1]`, an odd last one with 0.
+    fn neighbours(x: &[f32], out: &mut [u32]);
+    /// Two rows: `out[j]` from `first[j]` and `second[j]`.
+    fn rows(first: &[f32; WIDTH], second: &[f32; WIDTH], out: &mut [u32; WIDTH]);
+}
+
+/// In plain Rust.
+pub(crate) struct PlainPairs;
+
+impl Pairs for PlainPairs {
+    #[inline(always)]
+    fn neighbours(x: &[f32], out: &mut [u32]) {
+        for (word, two) in out.iter_mut().zip(x.as_chunks::<2>().0) {
+            *word = bf16_bits(two[0]) | (bf16_bits(two[1]) << 16);
+        }
+        if x.len() % 2 == 1 {
+            out[x.len() / 2] = bf16_bits(x[x.len() - 1]);
+        }
+    }
+
+    #[inline(always)]
+    fn rows(first: &[f32; WIDTH], second: &[f32; WIDTH], out: &mut [u32; WIDTH]) {
+        for j in 0..WIDTH {
+            out[j] = bf16_bits(first[j]) | (bf16_bits(second[j]) << 16);
+        }
+    }
 }
 
 /// Turns 16 rows of `width` words into columns, in plain Rust: `out[j * WIDTH + r] = rows[r * stride + j]`.
@@ -47,7 +72,7 @@ pub(super) const SCRATCH: usize = TURN * DEPTH;
 
 /// A panel of W^T: outputs are rows `first..first + WIDTH` of W, terms are its columns `start..start + depth`.
 #[inline(always)]
-pub(crate) fn of_rows<const BF16: bool>(
+pub(crate) fn of_rows<P: Pairs, const BF16: bool>(
     weight: &Stored<'_>,
     first: usize,
     (start, depth): (usize, usize),
@@ -69,12 +94,7 @@ pub(crate) fn of_rows<const BF16: bool>(
             let bytes = weight.part(first + group + r, start, depth);
             decode(weight.format(), bytes, row);
             if BF16 {
-                for (word, two) in turned.iter_mut().zip(row.as_chunks::<2>().0) {
-                    *word = pair(two[0], two[1]);
-                }
-                if depth % 2 == 1 {
-                    turned[words - 1] = pair(row[depth - 1], 0.0);
-                }
+                P::neighbours(row, turned);
             } else {
                 for (word, number) in turned.iter_mut().zip(&*row) {
                     *word = number.to_bits();
@@ -88,7 +108,7 @@ pub(crate) fn of_rows<const BF16: bool>(
 /// Panels of W, one after another, each of `words * WIDTH`: outputs are columns `first..first + width` of W, terms are its rows
 /// `start..start + depth`. `width` is whole blocks.
 #[inline(always)]
-pub(crate) fn of_cols<const BF16: bool>(
+pub(crate) fn of_cols<P: Pairs, const BF16: bool>(
     weight: &Stored<'_>,
     (first, width): (usize, usize),
     (start, depth): (usize, usize),
@@ -116,14 +136,17 @@ pub(crate) fn of_cols<const BF16: bool>(
         }
         for p in 0..panels {
             let at = (p * words + word) * WIDTH;
-            let out = &mut out[at..at + WIDTH];
-            let (even, odd) = (&even[p * WIDTH..][..WIDTH], &odd[p * WIDTH..][..WIDTH]);
-            for j in 0..WIDTH {
-                out[j] = if BF16 {
-                    pair(even[j], odd[j])
-                } else {
-                    even[j].to_bits()
-                };
+            let out = &mut out.as_chunks_mut::<WIDTH>().0[at / WIDTH];
+            let (even, odd) = (
+                &even.as_chunks::<WIDTH>().0[p],
+                &odd.as_chunks::<WIDTH>().0[p],
+            );
+            if BF16 {
+                P::rows(even, odd, out);
+            } else {
+                for (out, number) in out.iter_mut().zip(even) {
+                    *out = number.to_bits();
+                }
             }
         }
     }

@@ -208,8 +208,10 @@ pub fn backward(
             dx.len()
         );
     }
-    // A strip is whole blocks of every matrix.
-    let wide = inputs.iter().any(|(_, w)| w.format().block_elems() > WIDTH);
+    // A strip is whole blocks of every matrix. Wide ones read longer pieces of each stored row; with more threads than those
+    // would keep busy, narrow ones.
+    let wide = cols.div_ceil(MAX_WIDTH) >= pool.threads()
+        || inputs.iter().any(|(_, w)| w.format().block_elems() > WIDTH);
     let width = if wide { MAX_WIDTH } else { WIDTH };
     let out = Out(dx.as_mut_ptr(), cols);
     for_each_item(pool, cols.div_ceil(width), rows, &|strip, rows| {
@@ -342,7 +344,14 @@ fn pack_rows_panel(
             crate::x86_64::avx512_bf16::pack_of_rows(weight, first, terms, scratch, out);
         },
         Kind::F32 => of_rows_f32(isa, weight, first, terms, scratch, out),
-        _ => panel::of_rows::<true>(weight, first, terms, scratch, out, panel::turn_plain),
+        _ => panel::of_rows::<panel::PlainPairs, true>(
+            weight,
+            first,
+            terms,
+            scratch,
+            out,
+            panel::turn_plain,
+        ),
     }
 }
 
@@ -365,7 +374,14 @@ unsafe fn of_rows_f32_with<L: Lanes>(
     scratch: &mut [u32],
     out: &mut [u32],
 ) {
-    panel::of_rows::<false>(weight, first, terms, scratch, out, panel::turn_plain);
+    panel::of_rows::<panel::PlainPairs, false>(
+        weight,
+        first,
+        terms,
+        scratch,
+        out,
+        panel::turn_plain,
+    );
 }
 
 /// Returns the words of a column of a panel.
@@ -385,7 +401,7 @@ fn pack_cols_panel(
             crate::x86_64::avx512_bf16::pack_of_cols(weight, cols, terms, out);
         },
         Kind::F32 => of_cols_f32(isa, weight, cols, terms, out),
-        _ => panel::of_cols::<true>(weight, cols, terms, out),
+        _ => panel::of_cols::<panel::PlainPairs, true>(weight, cols, terms, out),
     }
     if arithmetic.is_bf16() {
         terms.1.div_ceil(2)
@@ -411,7 +427,7 @@ unsafe fn of_cols_f32_with<L: Lanes>(
     terms: (usize, usize),
     out: &mut [u32],
 ) {
-    panel::of_cols::<false>(weight, cols, terms, out);
+    panel::of_cols::<panel::PlainPairs, false>(weight, cols, terms, out);
 }
 
 /// Rows times a panel.

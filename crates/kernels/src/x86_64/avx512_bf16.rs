@@ -1,11 +1,66 @@
 //! AVX-512 with BF16: a register holds a pair of terms of 16 outputs; six rows times four registers are summed at once.
 
-use crate::training::panel::{self, WIDTH};
+use crate::training::panel::{self, Pairs, WIDTH};
 use crate::training::stored::Stored;
 use std::arch::x86_64::*;
 
 /// Rows of a tile.
 const ROWS: usize = 6;
+
+/// Rounding by `vcvtneps2bf16`, which takes what is smaller than normal numbers for 0. Only for functions of this file, which
+/// have the instructions.
+struct Rounding;
+
+impl Pairs for Rounding {
+    #[inline(always)]
+    fn neighbours(x: &[f32], out: &mut [u32]) {
+        // SAFETY: private to this file, whose functions are called where the CPU has the instructions.
+        unsafe { neighbours(x, out) };
+    }
+
+    #[inline(always)]
+    fn rows(first: &[f32; WIDTH], second: &[f32; WIDTH], out: &mut [u32; WIDTH]) {
+        // SAFETY: as above.
+        unsafe { join_rows(first, second, out) };
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+unsafe fn neighbours(x: &[f32], out: &mut [u32]) {
+    let (whole, rest) = x.as_chunks::<32>();
+    let (out, out_rest) = out.split_at_mut(16 * whole.len());
+    for (x, out) in whole.iter().zip(out.as_chunks_mut::<16>().0) {
+        // SAFETY: 32 numbers are read, 16 words written.
+        unsafe {
+            let (low, high) = (
+                _mm512_loadu_ps(x.as_ptr()),
+                _mm512_loadu_ps(x.as_ptr().add(16)),
+            );
+            let pairs: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), pairs);
+        }
+    }
+    panel::PlainPairs::neighbours(rest, out_rest);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+unsafe fn join_rows(first: &[f32; WIDTH], second: &[f32; WIDTH], out: &mut [u32; WIDTH]) {
+    for v in 0..WIDTH / 16 {
+        // SAFETY: 16 numbers from 16 v of 64 each.
+        unsafe {
+            let halves = |x: &[f32; WIDTH]| {
+                let bits: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(
+                    x.as_ptr().add(16 * v),
+                )));
+                _mm512_cvtepu16_epi32(bits)
+            };
+            let pairs = _mm512_or_si512(halves(first), _mm512_slli_epi32::<16>(halves(second)));
+            _mm512_storeu_si512(out.as_mut_ptr().add(16 * v).cast(), pairs);
+        }
+    }
+}
 
 /// `panel::of_rows` for these instructions.
 ///
@@ -19,7 +74,7 @@ pub(crate) unsafe fn pack_of_rows(
     scratch: &mut [u32],
     out: &mut [u32],
 ) {
-    panel::of_rows::<true>(
+    panel::of_rows::<Rounding, true>(
         weight,
         first,
         terms,
@@ -41,7 +96,7 @@ pub(crate) unsafe fn pack_of_cols(
     terms: (usize, usize),
     out: &mut [u32],
 ) {
-    panel::of_cols::<true>(weight, cols, terms, out);
+    panel::of_cols::<Rounding, true>(weight, cols, terms, out);
 }
 
 /// `panel::turn_plain`, 16 x 16 words at a time.
