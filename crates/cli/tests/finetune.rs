@@ -180,6 +180,19 @@ fn an_adapter_is_trained_stored_used_and_merged() {
             .to_owned()
     };
     assert_ne!(ask(&tuned), ask(&model), "an adapter changes what is said");
+    let text = program.folder().join("text.txt");
+    std::fs::write(&text, "What is 5? It is 35. ".repeat(20)).expect("written");
+    let measured = program.json(&[
+        "perplexity",
+        "--model",
+        &tuned,
+        "--text",
+        path(&text),
+        "--ctx",
+        "64",
+    ]);
+    let shown = program.text(&["results", "show", &measured["run"].to_string()]);
+    assert!(shown.contains("SHA-256 of the adapter"), "{shown}");
     let same = program.json(&train);
     assert_eq!(losses(&same), loss, "the same seed gives the same losses");
     assert_ne!(

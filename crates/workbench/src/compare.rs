@@ -412,7 +412,7 @@ fn notes(first: &RunRow, second: &RunRow) -> Vec<String> {
         "The runs used different devices.".to_owned(),
     );
     note(
-        a.sha256 == b.sha256 && a.model != b.model,
+        a.sha256 == b.sha256 && a.model != b.model && !differs("adapter_sha256"),
         "Both runs are of the same weights under two names.".to_owned(),
     );
     notes

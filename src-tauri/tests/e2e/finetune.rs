@@ -18,7 +18,7 @@ fn dataset(folder: &Path) -> std::path::PathBuf {
         );
     }
     let path = folder.join("houses.csv");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("a file in the folder of the test");
     path
 }
 

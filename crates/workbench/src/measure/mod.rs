@@ -44,6 +44,8 @@ struct Bench {
     loaded: LoadedModel,
     engine: EngineOptions,
     adapter: Option<AskedAdapter>,
+    /// The adapter of a tuned model.
+    tuned: Option<AskedAdapter>,
 }
 
 /// An adapter that the request names besides the model.
@@ -182,6 +184,16 @@ impl Workbench {
             Some(folder) => Some(self.asked_adapter(folder)?),
             None => None,
         };
+        let tuned = match &model.adapter {
+            Some(_) if adapter.is_some() => {
+                return Err(ApiError::failed(format!(
+                    "{} has an adapter already; leave --adapter out, or name the model that it was trained on",
+                    model.id
+                )));
+            }
+            Some(folder) => Some(self.asked_adapter(folder)?),
+            None => None,
+        };
         meter.tell("loads the model", 0);
         let engine = model.engine(&self.with_settings(engine)?);
         let mut worker = Worker::spawn(&self.executable(&engine)?)?;
@@ -198,6 +210,7 @@ impl Workbench {
             loaded,
             engine,
             adapter,
+            tuned,
         })
     }
 
@@ -246,7 +259,8 @@ impl Bench {
             map.insert("executor".to_owned(), json!(self.engine.executor));
             map.insert("device".to_owned(), json!(self.engine.device));
             map.insert("context_len".to_owned(), json!(self.loaded.context_len));
-            if let Some(adapter) = &self.adapter {
+            // Of a tuned model it is part of the model, else the request's.
+            for adapter in self.tuned.iter().chain(&self.adapter) {
                 map.insert("adapter".to_owned(), json!(adapter.folder));
                 map.insert("adapter_sha256".to_owned(), json!(adapter.sha256));
             }
