@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use billion_llm::Error;
-use billion_llm::adapter::Adapter;
+use billion_llm::adapter::{Adapter, AdapterConfig, Module, Target};
 use billion_llm::decoder::{Decoder, Run, SeqId};
 use billion_llm::load::{Executor, LoadOptions, Loaded, ModelFiles, load};
 use billion_llm::quantize::{About, MergeCheck, Plan, Quant, WriteOptions};
 use billion_llm::weights::Weights;
-use fixtures::fixture;
+use fixtures::{fixture, starter_model};
 
 /// As in `reference.rs`: float32 sums in another order, on logits of up to 20.
 const TOLERANCE: f32 = 1e-3;
@@ -367,4 +367,65 @@ fn a_merge_that_overflows_is_told_and_leaves_nothing() {
     assert!(error.to_string().contains("holds at most"), "{error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "only the adapter itself: {left:?}");
+}
+
+/// The figures behind the bounds of `quantize::merge`; the starter model is Q4_1, so most formats round it a second time.
+#[test]
+fn the_starter_model_merges_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&starter_model()).unwrap();
+    let spec = files.spec();
+    let mut state = 1_u64;
+    let mut noise = |numbers: usize, scale: f32| -> Vec<f32> {
+        let number = |_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale
+        };
+        (0..numbers).map(number).collect()
+    };
+    // The size of matrices that trainings of a few hundred steps end with.
+    let config = AdapterConfig {
+        r: 8,
+        lora_alpha: 16.0,
+        use_rslora: false,
+        lora_dropout: 0.0,
+        target_modules: Vec::new(),
+        base_model: None,
+    };
+    let all = (0..spec.layers).flat_map(|layer| [(layer, Target::Q), (layer, Target::V)]);
+    let modules = all.map(|(layer, target)| {
+        let (out, cols) = target.shape(spec);
+        Module {
+            layer,
+            target,
+            rank: 8,
+            scale: config.scale(8),
+            a: noise(8 * cols, 0.04),
+            b: noise(out * 8, 0.15),
+        }
+    });
+    let adapter = Adapter {
+        modules: modules.collect(),
+        config,
+    };
+    let place = folder.path().join("adapter");
+    adapter.write(&place, spec).unwrap();
+    let out = folder.path().join("merged.gguf");
+    // All six take a minute.
+    let full = std::env::var_os("BILLION_FULL").is_some();
+    let quants = if full {
+        &Quant::ALL[..]
+    } else {
+        &[Quant::Q8_0]
+    };
+    for &quant in quants {
+        let check = merged(&starter_model(), &place, quant, &out).unwrap();
+        println!("starter as {}: {check:?}", quant.id());
+        assert!(
+            check.difference <= check.bound && check.moved > 0.1,
+            "{check:?}"
+        );
+    }
 }

@@ -121,17 +121,16 @@ pub struct MergeCheck {
     pub moved: f64,
 }
 
-/// Largest difference in logits that rounding to a format may make. Rounding moves a weight by about 2^-12 (half floats),
-/// 0.5 % (8 bits), 2 % (6), 4 % (5) and 8 % (4 bits) of the weights' root mean square, and a logit by some of that from each
-/// of the matrices before it. Measured on the starter model (30 blocks) with a trained-size adapter: see the test
-/// `merged_files_answer_as_base_and_adapter`; the bounds are about three times what was found there and on the tiny models. Rows
-/// in the wrong order or a missing scale give differences of the size of `moved`, and are found in the rows besides.
+/// Largest difference in logits that rounding to a format may make. Found (tests/adapters.rs): on the starter model, whose Q4_1
+/// is rounded again, 0.0004 as F16, 0.013 as Q8_0 and Q6_K, 0.065 as Q5_K_M, 0.077 as Q4_K_M, 0.37 as Q4_0; on tiny models of
+/// random weights, which rounding hurts most, at most 0.0016, 0.038, 0.25, 0.26 and 0.51. Wrong rows or a wrong scale that stay
+/// below a bound are found where rows are made again (`write`).
 const fn bound(quant: Quant) -> f64 {
     match quant {
-        Quant::F16 => 0.02,
+        Quant::F16 => 0.01,
         Quant::Q8_0 => 0.1,
         Quant::Q6K => 0.2,
-        Quant::Q5KM => 0.35,
+        Quant::Q5KM => 0.4,
         Quant::Q4KM | Quant::Q4_0 => 0.6,
     }
 }
