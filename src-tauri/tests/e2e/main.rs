@@ -190,7 +190,7 @@ async fn a_dropped_model_is_imported_and_compared() {
     window.click("nav-models").await;
     window.wait_for("model-card-starter", SOON).await;
 
-    window.drop_file(&fixture("reference.json")).await;
+    window.drop_file(&fixture("make.py")).await;
     window.wait_for("import-error", SOON).await;
     window.drop_file(&fixture("gqa")).await;
     window
