@@ -1,6 +1,6 @@
 //! The left operand of every product: rows of f32, and their int8 form for quantized matrices.
 //!
-//! The int8 form writes a row as two lines of int8, which a kernel multiplies as if they were rows: a coarse one with one
+//! The int8 form writes a row as two lines of int8, which a kernel multiplies apart and joins in integers: a coarse one with one
 //! scale in 32 numbers (`max / 127`, rounded half to even), and a fine one that holds what the coarse one left, in steps
 //! 256 times smaller, so that `256 * coarse + fine` is one integer and a product's two sums join by a shift. Eight bits alone
 //! change a model's answers: in a simulation on SmolLM2 135M, two texts, the mean KL divergence from f32 was 4e-3 to 5e-3 a

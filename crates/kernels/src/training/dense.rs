@@ -58,7 +58,11 @@ pub fn dense(isa: Isa, pool: &Pool, product: Dense<'_>) {
         if rows == 0 || cols == 0 {
             0
         } else {
-            (rows - 1) * row + (cols - 1) * col + 1
+            // What does not fit a number fits no slice.
+            let last_row = (rows - 1).saturating_mul(row);
+            last_row
+                .saturating_add((cols - 1).saturating_mul(col))
+                .saturating_add(1)
         }
     };
     let Left { data, row, col } = product.left;

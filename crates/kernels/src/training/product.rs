@@ -22,6 +22,16 @@ pub struct PackedRows {
 }
 
 impl PackedRows {
+    /// Kernels read as many words as their arithmetic packs.
+    fn must_be_for(&self, arithmetic: Arithmetic) {
+        assert_eq!(
+            self.bf16,
+            arithmetic.is_bf16(),
+            "rows packed for another arithmetic than {}",
+            arithmetic.name()
+        );
+    }
+
     /// Nothing yet; memory is kept from one `pack` to the next.
     pub fn new() -> Self {
         Self::default()
@@ -121,13 +131,14 @@ unsafe fn pack_group_with<L: Lanes>(x: &[f32], cols: usize, out: &mut [u32]) {
 /// `y = x W^T` for every pair; `y`: (x.rows, W.rows).
 ///
 /// # Panics
-/// If an output has another shape or a matrix not as many columns as `x`.
+/// If `x` was packed for another arithmetic, an output has another shape, or a matrix not as many columns as `x`.
 pub fn forward(
     arithmetic: Arithmetic,
     pool: &Pool,
     x: &PackedRows,
     outputs: &mut [(&Stored<'_>, &mut [f32])],
 ) {
+    x.must_be_for(arithmetic);
     let jobs: Vec<(&Stored<'_>, Out, usize)> = {
         let mut before = 0;
         outputs
@@ -179,7 +190,7 @@ pub fn forward(
 /// `dx = sum of dy_i W_i` over all pairs, added to `dx` if `add`; `dx`: (rows, W.cols), which is the same for all.
 ///
 /// # Panics
-/// If shapes do not fit.
+/// If shapes do not fit, or rows were packed for another arithmetic.
 pub fn backward(
     arithmetic: Arithmetic,
     pool: &Pool,
@@ -195,6 +206,7 @@ pub fn backward(
     };
     let (rows, cols) = (first.rows, weight.cols());
     for (dy, weight) in inputs {
+        dy.must_be_for(arithmetic);
         assert!(
             dy.cols == weight.rows()
                 && dy.rows == rows

@@ -133,7 +133,8 @@ fn bf16_agrees_with_its_twin_and_no_result_depends_on_threads() {
             (y, dx)
         };
         let one = run(arithmetic, 1);
-        for threads in [2, 3] {
+        // With eight, narrow strips take the place of wide ones.
+        for threads in [2, 3, 8] {
             assert!(one == run(arithmetic, threads), "{}", arithmetic.name());
         }
         if arithmetic.is_bf16() {

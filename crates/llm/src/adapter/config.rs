@@ -74,14 +74,16 @@ impl Read {
     }
 }
 
-/// The first entry whose key is the path or its end, as PEFT's `get_pattern_key` finds it.
+/// The entry whose key is the path or its end, as PEFT's `get_pattern_key` finds it.
 fn find<T: Copy>(entries: &[(String, T)], path: &str) -> Option<T> {
-    let fits = |key: &str| {
-        path.strip_suffix(key)
-            .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
-    let entry = entries.iter().find(|(key, _)| fits(key))?;
+    let entry = entries.iter().find(|(key, _)| ends_like(path, key))?;
     Some(entry.1)
+}
+
+/// Whether the path is `end`, or ends with it after a dot.
+fn ends_like(path: &str, end: &str) -> bool {
+    path.strip_suffix(end)
+        .is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// Reads and checks the file in `folder`.
@@ -239,7 +241,10 @@ fn number(value: &Value, key: &str) -> Result<f64, String> {
 }
 
 /// Keys are regular expressions in PEFT; those that it and everyone write are plain paths.
-fn patterns<T>(
+///
+/// Where two fit one module PEFT takes the first in the file; an object's order is not kept here, so such a pair is refused if
+/// it matters.
+fn patterns<T: PartialEq>(
     map: &Map<String, Value>,
     name: &str,
     parse: impl Fn(&Value, &str) -> Result<T, String>,
@@ -248,7 +253,7 @@ fn patterns<T>(
         return Ok(Vec::new());
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
-    patterns
+    let entries: Vec<(String, T)> = patterns
         .iter()
         .map(|(key, value)| {
             let path = key.strip_prefix('^').unwrap_or(key);
@@ -260,7 +265,18 @@ fn patterns<T>(
             }
             Ok((path.to_owned(), parse(value, key)?))
         })
-        .collect()
+        .collect::<Result<_, String>>()?;
+    for (longer, of_longer) in &entries {
+        if let Some((shorter, _)) = entries
+            .iter()
+            .find(|(key, value)| value != of_longer && ends_like(longer, key))
+        {
+            return Err(format!(
+                "{name} has {shorter:?} and {longer:?} with different values, which fit the same modules; name each module once"
+            ));
+        }
+    }
+    Ok(entries)
 }
 
 /// The file for these modules, as PEFT's `save_pretrained` writes it. Modules whose rank or scale is not the common one are

@@ -1,6 +1,6 @@
 //! One generation under way, apart from its cache: chooses tokens, turns them into text, and knows when to end.
 //!
-//! `generate` drives one, `batch` many; that both give the same text follows from both using this.
+//! `generate` and `speculate` drive one, `batch` many; that all give the same text follows from all using this.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

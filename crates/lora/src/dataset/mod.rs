@@ -13,7 +13,7 @@ mod tests;
 mod types;
 
 pub use encode::Encoder;
-pub use read::{preview, read};
+pub use read::{check_size, preview, read};
 pub use rows::detect;
 
 pub use types::{

@@ -48,6 +48,23 @@ pub fn preview(
     Ok(work.finish(reading).preview)
 }
 
+/// Whether a file is small enough to be trained on, by its size alone; a missing file is found where it is opened.
+pub fn check_size(path: &Path) -> Result<(), Error> {
+    let bytes = std::fs::metadata(path).map_or(0.0, |about| about.len() as f64);
+    if bytes > MAX_BYTES {
+        return Err(bad(
+            path,
+            format!(
+                "{:.0} MB; at most {:.0} MB are trained on, about 60 million tokens, which take a processor weeks. Take a part \
+                 of it, for example its first 10,000 rows",
+                bytes / 1e6,
+                MAX_BYTES / 1e6
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// All examples of a file. Rows with problems are an error unless the options agree to leave them out. `cancelled` is asked
 /// after every row.
 pub fn read(
@@ -56,18 +73,8 @@ pub fn read(
     options: &DatasetOptions,
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Dataset, Error> {
+    check_size(path)?;
     let work = Work::new(path, encoder, options)?;
-    if work.detected.bytes > MAX_BYTES {
-        return Err(bad(
-            path,
-            format!(
-                "{:.0} MB; at most {:.0} MB are trained on, about 60 million tokens, which take a processor weeks. Take a part \
-                 of it, for example its first 10,000 rows",
-                work.detected.bytes / 1e6,
-                MAX_BYTES / 1e6
-            ),
-        ));
-    }
     let mut reading = Reading::default();
     work.read(&mut reading, false, cancelled)?;
     if let Some(problem) = reading.problems.first()

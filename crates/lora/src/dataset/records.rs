@@ -208,7 +208,15 @@ fn json(path: &Path, take: &mut Take<'_>) -> Result<(), Error> {
         return Ok(());
     }
     match found {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            // A second list behind the first would be left out in silence.
+            if let Err(error) = deserializer.end() {
+                rows.tell(Err(format!(
+                    "{error}; what stands behind the list is not read"
+                )));
+            }
+            Ok(())
+        }
         Ok(false) => Err(bad(
             path,
             "a JSON object without a list in it; expected a list of rows, or an object with one",

@@ -271,8 +271,23 @@ fn recognise(
         return (Some(RowLayout::Text), mapping, why);
     }
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let known = [
+        &INSTRUCTION[..],
+        &OUTPUT,
+        &QUESTION,
+        &ANSWER,
+        &PROMPT,
+        &COMPLETION,
+        &TURNS,
+        &PLAIN,
+    ];
+    let what = if known.into_iter().any(|names| find(names, 1).is_some()) {
+        "no layout that most rows share"
+    } else {
+        "no columns that are known"
+    };
     let why = format!(
-        "no columns that are known: found {}; choose which is the question and which the answer",
+        "{what}: found {}; choose which is the question and which the answer",
         names.join(", ")
     );
     (None, ColumnMapping::default(), why)

@@ -207,8 +207,9 @@ impl<R: Read> Bounded<R> {
         (self.at, self.ready) = (0, 0);
         let kept = self.buffer.len();
         self.buffer.resize(kept + BUFFER, 0);
-        let count = self.inner.read(&mut self.buffer[kept..])?;
-        self.buffer.truncate(kept + count);
+        let read = self.inner.read(&mut self.buffer[kept..]);
+        self.buffer.truncate(kept + *read.as_ref().unwrap_or(&0));
+        let count = read?;
         self.ready = self.buffer.len();
         while self.replaces && self.at < self.ready {
             let Err(error) = std::str::from_utf8(&self.buffer[self.at..]) else {
@@ -239,7 +240,7 @@ impl<R: Read> Read for Bounded<R> {
         if self.at == self.ready {
             self.fill()?;
             // What was read may all be the start of one character.
-            if self.at == self.ready && !self.buffer.is_empty() {
+            while self.at == self.ready && !self.buffer.is_empty() {
                 self.fill()?;
             }
         }
@@ -284,7 +285,7 @@ mod tests {
 
     impl Read for Slow<'_> {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            let count = out.len().min(3);
+            let count = out.len().min(1);
             self.0.read(&mut out[..count])
         }
     }

@@ -788,3 +788,28 @@ fn the_sample_is_a_hundred_rows_of_fifty_facts() {
             >= 8
     );
 }
+
+#[test]
+fn what_stands_behind_a_list_is_not_left_out_in_silence() {
+    let list = r#"[{"question": "a", "answer": "b"}, {"question": "c", "answer": "d"}]"#;
+    let said = refused("two.json", format!("{list}\n{list}"));
+    assert!(said.contains("behind the list is not read"), "{said}");
+    assert_eq!(
+        dataset("one.json", format!("{list}\n\n"), &chat())
+            .train
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn rows_of_several_layouts_are_not_called_unknown() {
+    let said = refused(
+        "mixed.jsonl",
+        r#"{"question": "a", "answer": "b"}
+{"instruction": "c", "output": "d"}
+{"prompt": "e", "completion": "f"}
+"#,
+    );
+    assert!(said.contains("no layout that most rows share"), "{said}");
+}

@@ -230,6 +230,13 @@ impl<'a> Set<'a> {
         let model = model.bytes().fold(0, |state, byte| {
             random::Random::new(&[state, u64::from(byte)]).next()
         });
+        // Models of one shape differ in their last norm.
+        let tensors = files.tensors()?;
+        let norm = tensors.final_norm.weight.contiguous();
+        let model = norm.iter().fold(model, |state, byte| {
+            random::Random::new(&[state, u64::from(*byte)]).next()
+        });
+        let model = random::Random::new(&[model, train.len() as u64]).next();
         let digest = plan::digest(plan::digest(model, train.iter()), held_out.iter());
         Ok(Self {
             files,

@@ -238,6 +238,9 @@ impl Workbench {
                 data.display()
             )));
         }
+        // Before anything is recorded, and before its hash is taken.
+        billion_lora::dataset::check_size(&data)
+            .map_err(|error| ApiError::failed(error.to_string()))?;
         request
             .options
             .check()

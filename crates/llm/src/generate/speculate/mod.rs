@@ -151,7 +151,7 @@ pub fn speculate(
         session,
         codec,
     } = target;
-    let context_len = target.context_len();
+    let (context_len, vocab_size) = (target.context_len(), target.vocab_size());
     check(context_len, prompt, options)?;
     if let Width::Fixed(k) = width
         && !(1..=MOST_DRAFTED).contains(&k)
@@ -188,7 +188,7 @@ pub fn speculate(
     }
     let mut round = Round {
         target,
-        drafter: Drafter::new(draft, &options.sampler),
+        drafter: Drafter::new(draft, &options.sampler, vocab_size),
         pace: Pace::new(width),
         codec,
         session,
@@ -370,6 +370,8 @@ enum Drafter<'a> {
         decoder: &'a mut dyn Decoder,
         session: &'a mut Session,
         sampler: Sampler,
+        /// Rows of the target's head: a token beyond them cannot be said to it.
+        vocab_size: usize,
         /// It has run the text once.
         begun: bool,
     },
@@ -377,7 +379,7 @@ enum Drafter<'a> {
 }
 
 impl<'a> Drafter<'a> {
-    fn new(draft: Draft<'a>, sampler: &SamplerOptions) -> Self {
+    fn new(draft: Draft<'a>, sampler: &SamplerOptions, vocab_size: usize) -> Self {
         match draft {
             Draft::Model { decoder, session } => Self::Model {
                 decoder,
@@ -386,6 +388,7 @@ impl<'a> Drafter<'a> {
                     seed: sampler.seed ^ DRAFT_SEED,
                     ..*sampler
                 }),
+                vocab_size,
                 begun: false,
             },
             Draft::Lookup(lookup) => Self::Lookup(lookup),
@@ -414,6 +417,7 @@ impl<'a> Drafter<'a> {
                 decoder,
                 session,
                 sampler,
+                vocab_size: of_target,
                 begun,
             } => {
                 let vocab_size = decoder.vocab_size();
@@ -447,6 +451,10 @@ impl<'a> Drafter<'a> {
                     }
                     let distribution = sampler.distribution(&logits, &text);
                     let token = distribution.draw(sampler.unit());
+                    if token as usize >= *of_target {
+                        // The target never says it: it draws this place itself.
+                        break;
+                    }
                     draft.push((token, distribution));
                     let ends = !options.ignore_eos && codec.eos_tokens().contains(&token);
                     if draft.len() == most || ends {

@@ -489,12 +489,12 @@ fn a_full_context_ends_it_where_plain_decoding_ends() {
 }
 
 #[test]
-fn rows_that_only_the_target_has_do_not_stop_it() {
-    let target = Fake::new(24, 0.0);
-    for n in 0..40 {
-        let prompt = prompt_of(n, 24);
+fn rows_that_only_one_of_them_has_do_not_stop_it() {
+    for (of_target, of_draft, n) in (0..40).flat_map(|n| [(24, 16, n), (16, 24, n)]) {
+        let target = Fake::new(of_target, 0.0);
+        let prompt = prompt_of(n, of_target as u32);
         let expected = plain(&target, &NO_EOS, &prompt, &options(30));
-        let mut draft = Fake::new(16, 0.0);
+        let mut draft = Fake::new(of_draft, 0.0);
         let done = run(
             &mut target.clone(),
             Some(&mut draft),
