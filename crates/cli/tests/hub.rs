@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use loopback::{HubServer, noise};
+use loopback::{HubServer, bytes_below, padded};
 use program::Program;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 #[path = "../../hub/tests/loopback/mod.rs"]
 mod loopback;
@@ -223,42 +223,4 @@ fn put_model(hub: &HubServer, padding: usize) {
     hub.put_folder(REPO, &folder);
     let weights = std::fs::read(folder.join("model.safetensors")).expect("a fixture");
     hub.put(REPO, "model.safetensors", padded(&weights, padding));
-}
-
-/// Safetensors: eight bytes of length, a JSON header, the tensors' bytes.
-fn padded(weights: &[u8], padding: usize) -> Vec<u8> {
-    if padding == 0 {
-        return weights.to_vec();
-    }
-    let (length, rest) = weights.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
-    let (header, tensors) = rest.split_at(length);
-    let mut header: Map<String, Value> = serde_json::from_slice(header).expect("a header");
-    header.insert(
-        "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
-        json!({
-            "dtype": "F32",
-            "shape": [padding / 4],
-            "data_offsets": [tensors.len(), tensors.len() + padding],
-        }),
-    );
-    let mut header = serde_json::to_vec(&header).expect("JSON");
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header);
-    file.extend(tensors);
-    file.extend(noise(padding, 7));
-    file
-}
-
-/// Bytes of all files below a folder; links are not followed.
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(of) if of.is_dir() => bytes_below(&entry.path()),
-            Ok(of) if of.is_file() => of.len(),
-            _ => 0,
-        })
-        .sum()
 }

@@ -1,12 +1,8 @@
 //! Models of the hub in the real window, against the loopback hub of `billion-hub`'s own tests: downloaded with a pause and
 //! a quit in between, refused at the gate until token and licence are there, and used in Chat.
 
-use std::path::Path;
-
-use serde_json::{Map, Value, json};
-
 use crate::harness::{AFTER_WORK, SOON, Window};
-use crate::loopback::{Access, HubServer, noise};
+use crate::loopback::{Access, HubServer, bytes_below, padded};
 use crate::{LAST_REPLY, fixture, wait_for_finish};
 
 const OPEN: &str = "tinyllama-1.1b-chat";
@@ -259,40 +255,4 @@ fn put_model(hub: &HubServer, repo: &str, padding: usize) {
     let weights =
         std::fs::read(folder.join("model.safetensors")).expect("a fixture of this repository");
     hub.put(repo, "model.safetensors", padded(&weights, padding));
-}
-
-/// Safetensors: eight bytes of length, a JSON header, the tensors' bytes.
-fn padded(weights: &[u8], padding: usize) -> Vec<u8> {
-    if padding == 0 {
-        return weights.to_vec();
-    }
-    let (length, rest) = weights.split_at(8);
-    let length =
-        u64::from_le_bytes(length.try_into().expect("a fixture of this repository")) as usize;
-    let (header, tensors) = rest.split_at(length);
-    let mut header: Map<String, Value> =
-        serde_json::from_slice(header).expect("a fixture of this repository");
-    header.insert(
-        "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
-        json!({ "dtype": "F32", "shape": [padding / 4], "data_offsets": [tensors.len(), tensors.len() + padding] }),
-    );
-    let mut header = serde_json::to_vec(&header).expect("a fixture of this repository");
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header);
-    file.extend(tensors);
-    file.extend(noise(padding, 7));
-    file
-}
-
-/// Bytes of all files below a folder; links are not followed.
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(of) if of.is_dir() => bytes_below(&entry.path()),
-            Ok(of) if of.is_file() => of.len(),
-            _ => 0,
-        })
-        .sum()
 }

@@ -1,6 +1,6 @@
 //! A small Hugging Face Hub on loopback for tests of every crate: its API, its redirect to a storage server on another
 //! port, ranges, revisions, gated repositories, accounts, and every way of going wrong that `Fault` names. Answers and
-//! error texts are as huggingface.co sends them. It needs nothing but the standard library, and ends with the process.
+//! error texts are as huggingface.co sends them. It needs the standard library and serde_json, and ends with the process.
 //!
 //! ```ignore
 //! // In crates/hub/tests: `mod loopback;`. In another crate's tests:
@@ -290,6 +290,41 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// A safetensors file (eight bytes of length, a JSON header, the tensors' bytes) made larger by a tensor that no layer asks for.
+pub fn padded(weights: &[u8], padding: usize) -> Vec<u8> {
+    if padding == 0 {
+        return weights.to_vec();
+    }
+    let (length, rest) = weights.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("a safetensors file")) as usize;
+    let (header, tensors) = rest.split_at(length);
+    let mut header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(header).expect("a safetensors file");
+    header.insert(
+        "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
+        serde_json::json!({ "dtype": "F32", "shape": [padding / 4], "data_offsets": [tensors.len(), tensors.len() + padding] }),
+    );
+    let mut header = serde_json::to_vec(&header).expect("a safetensors file");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header);
+    file.extend(tensors);
+    file.extend(noise(padding, 7));
+    file
+}
+
+/// Bytes of all files below a folder; links are not followed.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(of) if of.is_dir() => bytes_below(&entry.path()),
+            Ok(of) if of.is_file() => of.len(),
+            _ => 0,
+        })
+        .sum()
 }
 
 /// Answers requests on one connection until it ends.
