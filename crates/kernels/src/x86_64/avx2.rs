@@ -11,7 +11,7 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// How far ahead of the floats at hand memory is asked for, in bytes; integers are left to the hardware.
+/// How far ahead of the floats at hand memory is asked for, in bytes.
 const AHEAD: usize = 2048;
 
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
@@ -210,6 +210,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
         let halves = |at: *const u8| _mm256_cvtph_ps(_mm_loadu_si128(at.cast()));
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
         for b in 0..t.blocks {
+            super::ask_ahead::<BITS>(t, scheme, b);
             let block = t.quants.add(b * BITS * 64);
             for half in 0..2 {
                 // Halves of f16 and of bytes in a plane of 16 rows.

@@ -7,8 +7,7 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// How far ahead of the floats at hand memory is asked for, in bytes; integers are left to the hardware, which is the
-/// faster there (measured on Zen 4).
+/// How far ahead of the floats at hand memory is asked for, in bytes.
 const AHEAD: usize = 2048;
 
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
@@ -205,6 +204,18 @@ unsafe fn integers<const BITS: usize>(block: *const u8) -> [__m512i; 8] {
     w
 }
 
+/// Calls `f` for each of `M` rows, in two loops: one of more than five rows is not unrolled, and then the sums go through
+/// memory.
+#[inline(always)]
+fn each_row<const M: usize>(mut f: impl FnMut(usize)) {
+    for m in 0..M.min(4) {
+        f(m);
+    }
+    for m in M.min(4)..M {
+        f(m);
+    }
+}
+
 /// One tile of quantized weights times `M` rows.
 ///
 /// # Safety
@@ -229,6 +240,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
         let mut sums = [_mm512_setzero_ps(); M];
         let (mut d, mut dmin) = (_mm512_setzero_ps(), _mm512_setzero_ps());
         for b in 0..t.blocks {
+            super::ask_ahead::<BITS>(t, scheme, b);
             let block = t.quants.add(b * BITS * 64);
             if super_bytes(scheme) > 0 && b % 8 == 0 {
                 let supers = t.supers.add(b / 8 * super_bytes(scheme));
@@ -253,7 +265,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
             match scheme {
                 Scheme::Offset32 => {
                     let scale = halves(s);
-                    for m in 0..M {
+                    each_row::<M>(|m| {
                         let start = _mm512_set1_epi32(*t.x_corrections.add(b * M + m));
                         let scale =
                             _mm512_mul_ps(scale, _mm512_set1_ps(*t.x_scales.add(b * M + m)));
@@ -262,7 +274,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             scale,
                             sums[m],
                         );
-                    }
+                    });
                 }
                 Scheme::Min32 | Scheme::Super32 => {
                     let (scale, min) = if SCHEME == MIN_32 {
@@ -279,14 +291,14 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             ),
                         )
                     };
-                    for m in 0..M {
+                    each_row::<M>(|m| {
                         let weighted = _mm512_set1_ps(*t.x_weighted.add(b * M + m));
                         let scale =
                             _mm512_mul_ps(scale, _mm512_set1_ps(*t.x_scales.add(b * M + m)));
                         let sum = dot(m, 0, 8, _mm512_setzero_si512());
                         sums[m] = _mm512_fmadd_ps(min, weighted, sums[m]);
                         sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m]);
-                    }
+                    });
                 }
                 Scheme::Super16Offset => {
                     let small = |at: *const u8| {
@@ -294,14 +306,14 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                         _mm512_mul_ps(d, _mm512_cvtepi32_ps(integers))
                     };
                     let (low, high) = (small(s), small(s.add(16)));
-                    for m in 0..M {
+                    each_row::<M>(|m| {
                         let start = t.x_corrections.add(2 * b * M + m);
                         let a = _mm512_cvtepi32_ps(dot(m, 0, 4, _mm512_set1_epi32(*start)));
                         let c = _mm512_cvtepi32_ps(dot(m, 4, 8, _mm512_set1_epi32(*start.add(M))));
                         let sum = _mm512_fmadd_ps(a, low, _mm512_mul_ps(c, high));
                         let x_scale = _mm512_set1_ps(*t.x_scales.add(b * M + m));
                         sums[m] = _mm512_fmadd_ps(sum, x_scale, sums[m]);
-                    }
+                    });
                 }
                 Scheme::Super16Min => {
                     let small = |at: *const u8| _mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()));
@@ -310,7 +322,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                     let (low_min, high_min) =
                         (_mm512_srli_epi32::<4>(low), _mm512_srli_epi32::<4>(high));
                     let (low, high) = (_mm512_and_si512(low, mask), _mm512_and_si512(high, mask));
-                    for m in 0..M {
+                    each_row::<M>(|m| {
                         let zero = _mm512_setzero_si512();
                         let x_sums = t.x_sums.add(2 * b * M + m);
                         let (first, second) = (
@@ -331,7 +343,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             (_mm512_mul_ps(d, x_scale), _mm512_mul_ps(dmin, x_scale));
                         sums[m] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(mins), min, sums[m]);
                         sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m]);
-                    }
+                    });
                 }
             }
         }
