@@ -8,6 +8,8 @@
 //! model), cut or filled up to the vocabulary, so that llama.cpp's llama-bench and Billion both load the result. Blocks are
 //! drawn directly, not quantized from floats: the text is noise, the work is real.
 
+#[path = "../gguf_file/mod.rs"]
+mod gguf_file;
 mod shape;
 
 use std::collections::HashSet;
@@ -18,11 +20,11 @@ use std::path::{Path, PathBuf};
 
 use billion_kernels::Format;
 use billion_llm::weights::{MetaValue, Weights};
+use gguf_file::{ALIGNMENT, Line, Random, head};
 use shape::{Family, Numbers, Shape, Tensor, tensors};
 
 /// Standard deviation of the weights: outputs of a 2048 wide layer stay near 1.
 const SPREAD: f32 = 0.02;
-const ALIGNMENT: usize = 32;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -182,27 +184,15 @@ fn write(
     ];
     entries.extend(tokenizer);
 
-    let mut header = b"GGUF".to_vec();
-    header.extend(3u32.to_le_bytes());
-    header.extend((tensors.len() as u64).to_le_bytes());
-    header.extend((entries.len() as u64).to_le_bytes());
-    for (key, value) in &entries {
-        push_text(&mut header, key);
-        header.extend(kind(value).to_le_bytes());
-        push_value(&mut header, value)?;
-    }
-    let mut offset = 0usize;
-    for tensor in tensors {
-        push_text(&mut header, &tensor.name);
-        header.extend((tensor.shape.len() as u32).to_le_bytes());
-        for &dim in tensor.shape.iter().rev() {
-            header.extend((dim as u64).to_le_bytes());
-        }
-        header.extend(tensor.format().ggml_type().to_le_bytes());
-        header.extend((offset as u64).to_le_bytes());
-        offset += bytes_of(tensor).next_multiple_of(ALIGNMENT);
-    }
-    header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
+    let lines: Vec<Line<'_>> = tensors
+        .iter()
+        .map(|tensor| Line {
+            name: &tensor.name,
+            shape: &tensor.shape,
+            format: tensor.format(),
+        })
+        .collect();
+    let header = head(&entries, &lines)?;
 
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     out.write_all(&header)?;
@@ -260,60 +250,5 @@ fn scale(format: Format, block: &mut [u8]) {
         Format::Q6_K => set(208, SPREAD / 1368.0),
         Format::F16 => set(0, uniform * SPREAD * 3f32.sqrt()),
         other => unreachable!("no recipe uses {other}"),
-    }
-}
-
-/// `enum gguf_type` of a value, at the width that llama.cpp expects of it.
-fn kind(value: &MetaValue) -> u32 {
-    match value {
-        MetaValue::U64(_) => 4,
-        MetaValue::I64(_) => 5,
-        MetaValue::F64(_) => 6,
-        MetaValue::Bool(_) => 7,
-        MetaValue::Text(_) => 8,
-        MetaValue::Array(_) => 9,
-    }
-}
-
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
-fn push_value(out: &mut Vec<u8>, value: &MetaValue) -> Result<(), Box<dyn Error>> {
-    match value {
-        MetaValue::U64(value) => out.extend(u32::try_from(*value)?.to_le_bytes()),
-        MetaValue::I64(value) => out.extend(i32::try_from(*value)?.to_le_bytes()),
-        MetaValue::F64(value) => out.extend((*value as f32).to_le_bytes()),
-        MetaValue::Bool(value) => out.push(u8::from(*value)),
-        MetaValue::Text(text) => push_text(out, text),
-        MetaValue::Array(values) => {
-            out.extend(values.first().map_or(4, kind).to_le_bytes());
-            out.extend((values.len() as u64).to_le_bytes());
-            for value in values {
-                push_value(out, value)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let len = chunk.len();
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..len]);
-        }
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error;
 
 use billion_kernels::Format;
 
+use crate::gguf_file::{Recipe, more_bits};
+
 /// Which families can be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -173,11 +175,6 @@ impl Tensor {
     }
 }
 
-/// llama.cpp's `use_more_bits` (llama-quant.cpp): the first and last eighth of the layers, and every third between.
-fn more_bits(layer: usize, layers: usize) -> bool {
-    layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
-}
-
 /// The tensors in file order with the formats that llama.cpp's quantizer gives them, and the file type's number
 /// (`enum llama_ftype`).
 pub fn tensors(
@@ -185,17 +182,12 @@ pub fn tensors(
     tokens: usize,
     recipe: &str,
 ) -> Result<(u32, Vec<Tensor>), Box<dyn Error>> {
-    let (file_type, base, high) = match recipe {
-        "f16" => (1, Format::F16, Format::F16),
-        "q4_0" => (2, Format::Q4_0, Format::Q4_0),
-        "q8_0" => (7, Format::Q8_0, Format::Q8_0),
-        "q4_k_m" => (15, Format::Q4_K, Format::Q6_K),
-        _ => return Err(format!("{recipe}: expected q4_0, q8_0, q4_k_m or f16").into()),
-    };
-    let head = match base {
-        Format::F16 | Format::Q8_0 => base,
-        _ => Format::Q6_K,
-    };
+    let Recipe {
+        file_type,
+        base,
+        high,
+        head,
+    } = Recipe::parse(recipe)?;
     let (family, hidden, ffn) = (shape.family, shape.hidden, shape.ffn);
     let kv = shape.head_dim() * shape.kv_heads;
     let layer_norms = family != Family::Llama;
