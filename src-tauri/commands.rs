@@ -10,6 +10,7 @@ pub mod models;
 pub mod pages;
 pub mod results;
 pub mod settings;
+pub mod speculate;
 
 use std::sync::Arc;
 

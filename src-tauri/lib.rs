@@ -18,7 +18,7 @@ use tauri_specta::{ErrorHandlingMode, collect_commands};
 /// Every command of the window and the types they exchange: what serves them, and what `ui/src/ipc/bindings.ts` is
 /// generated from.
 pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
-    use commands::{bench, chat, finetune, hub, mmlu, models, pages, results, settings};
+    use commands::{bench, chat, finetune, hub, mmlu, models, pages, results, settings, speculate};
     tauri_specta::Builder::new()
         .error_handling(ErrorHandlingMode::Throw)
         // Sizes in bytes and counts of parameters are below 2^53 and cross as JSON numbers.
@@ -80,6 +80,11 @@ pub fn bindings() -> tauri_specta::Builder<tauri::Wry> {
             finetune::delete_finetune,
             finetune::export_adapter,
             finetune::open_adapter_folder,
+            speculate::known_pairs,
+            speculate::check_pair,
+            speculate::lab_prompts,
+            speculate::start_speculation,
+            speculate::load_speculation,
             results::list_scorecards,
             results::load_scorecard,
             results::list_runs,

@@ -7,6 +7,7 @@ mod bench;
 mod charts;
 mod finetune;
 mod models;
+mod speculate;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use bench::*;
 pub use charts::*;
 pub use finetune::*;
 pub use models::*;
+pub use speculate::*;
 
 use crate::words::task_words;
 
@@ -142,6 +144,8 @@ pub struct ReplyOptions {
     pub seed: u32,
     /// Texts that end the reply.
     pub stop: Vec<String>,
+    /// Speculative decoding; none is plain decoding.
+    pub draft: Option<Drafter>,
 }
 
 impl Default for ReplyOptions {
@@ -156,6 +160,7 @@ impl Default for ReplyOptions {
             repetition_penalty: 1.0,
             seed: 0,
             stop: Vec::new(),
+            draft: None,
         }
     }
 }
@@ -178,6 +183,9 @@ pub struct Reply {
     pub tokens_per_s: Option<f64>,
     /// "stop", "length", "cancelled" or "context".
     pub finish_reason: String,
+    /// How drafts fared, where it was asked for.
+    #[serde(default)]
+    pub speculation: Option<ReplySpeculation>,
     /// Why the reply broke off, if it failed.
     pub error: Option<ApiError>,
 }
@@ -288,6 +296,8 @@ pub enum ChatEvent {
         text: String,
         /// Tokens generated so far.
         tokens: u32,
+        /// How drafts fare so far.
+        speculation: Option<ReplySpeculation>,
     },
     /// The reply is complete and stored; a failed one carries its error and the text so far.
     Finished {

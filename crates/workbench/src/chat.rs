@@ -5,14 +5,15 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::api::{
-    ApiError, Chat, ChatEvent, ChatSend, ChatSummary, ChatTurn, ErrorCode, Message, Reply,
-    ReplyOptions, Role,
+    ApiError, Chat, ChatEvent, ChatSend, ChatSummary, ChatTurn, Drafter, ErrorCode, Message, Reply,
+    ReplyOptions, ReplySpeculation, Role,
 };
 use crate::cancel::Cancel;
 use crate::facade::Workbench;
+use crate::measure::draft_engine;
 use crate::models::Model;
 use crate::requests::{EngineOptions, ReplyRequest, ReplyStep};
-use crate::worker::{Ask, Event, Generated, Outcome};
+use crate::worker::{Ask, Event, Generated, Outcome, Pool, Seat};
 
 /// Characters of a title.
 const TITLE: usize = 60;
@@ -22,7 +23,11 @@ enum Step<'a> {
     Waiting(&'a str),
     Loading,
     Reading { done: u32, total: u32 },
-    Text { text: &'a str, tokens: u32 },
+    Text {
+        text: &'a str,
+        tokens: u32,
+        speculation: Option<ReplySpeculation>,
+    },
 }
 
 /// What to answer.
@@ -137,10 +142,15 @@ impl Workbench {
                         done,
                         total,
                     },
-                    Step::Text { text, tokens } => ChatEvent::Text {
+                    Step::Text {
+                        text,
+                        tokens,
+                        speculation,
+                    } => ChatEvent::Text {
                         column,
                         text: text.to_owned(),
                         tokens,
+                        speculation,
                     },
                 });
             });
@@ -222,13 +232,14 @@ impl Workbench {
             ttft_s: None,
             tokens_per_s: None,
             finish_reason: "cancelled".to_owned(),
+            speculation: None,
             error: None,
         };
         let mut said = (String::new(), 0);
         let done = self.generate(question, cancel, &mut |step| {
-            if let Step::Text { text, tokens } = step {
+            if let Step::Text { text, tokens, .. } = &step {
                 said.0.push_str(text);
-                said.1 = tokens;
+                said.1 = *tokens;
             }
             on_step(step);
         });
@@ -241,6 +252,7 @@ impl Workbench {
                 reply.tokens_per_s = (generated.tokens > 1 && generated.decode_s > 0.0)
                     .then(|| f64::from(generated.tokens - 1) / generated.decode_s);
                 reply.finish_reason = generated.finish_reason;
+                reply.speculation = generated.speculation;
             }
             Err(error) => {
                 (reply.text, reply.tokens) = said;
@@ -274,24 +286,90 @@ impl Workbench {
             cancel,
             &mut || on_step(Step::Loading),
         )?;
+        let mut options = question.options.clone();
+        let drafts = self.seat_draft(&mut seat, question, &model, cancel, on_step);
+        let (name, problem) = match drafts {
+            Ok(name) => (name, None),
+            Err(error) if error.code == ErrorCode::Failed => (String::new(), Some(error.message)),
+            Err(error) => {
+                self.pool.put_back(seat);
+                return Err(error);
+            }
+        };
+        if problem.is_some() {
+            options.draft = None;
+        }
+        // The worker knows figures, not names.
+        let named = |fared: Option<ReplySpeculation>| match &problem {
+            Some(problem) => Some(ReplySpeculation {
+                problem: Some(problem.clone()),
+                ..ReplySpeculation::default()
+            }),
+            None => fared.map(|fared| ReplySpeculation {
+                draft: name.clone(),
+                ..fared
+            }),
+        };
         let ask = Ask::Generate {
             session: question.session,
             messages: question.messages.clone(),
-            options: question.options.clone(),
+            options,
         };
         let outcome = seat.worker.request(ask, cancel, &mut |event| match event {
             Event::Progress { done, total, .. } => on_step(Step::Reading { done, total }),
-            Event::Text { text, tokens } => on_step(Step::Text {
+            Event::Text {
+                text,
+                tokens,
+                speculation,
+            } => on_step(Step::Text {
                 text: &text,
                 tokens,
+                speculation: named(speculation),
             }),
             _ => {}
         });
         self.pool.put_back(seat);
         match outcome? {
-            Outcome::Generated(generated) => Ok(generated),
+            Outcome::Generated(mut generated) => {
+                generated.speculation = named(generated.speculation);
+                Ok(generated)
+            }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Loads the draft that a reply asks for beside its model, and gives its name. A draft that cannot be used is no reason
+    /// not to answer.
+    fn seat_draft(
+        &self,
+        seat: &mut Seat,
+        question: &Question<'_>,
+        model: &Model,
+        cancel: &Cancel,
+        on_step: &mut dyn FnMut(Step<'_>),
+    ) -> Result<String, ApiError> {
+        let reference = match &question.options.draft {
+            None => return Ok(String::new()),
+            Some(Drafter::Lookup) => return Ok("prompt lookup".to_owned()),
+            Some(Drafter::Model { model }) => model,
+        };
+        let draft = self.resolve(reference)?;
+        if draft.path == model.path && draft.adapter == model.adapter {
+            return Err(ApiError::failed(format!(
+                "{} cannot draft for itself: every draft would cost as much as it saves",
+                draft.name
+            )));
+        }
+        let engine = draft_engine(&draft, &question.engine, None);
+        Pool::add_draft(
+            seat,
+            &draft.path,
+            &engine,
+            model.needs_bytes() + draft.needs_bytes(),
+            cancel,
+            &mut || on_step(Step::Loading),
+        )?;
+        Ok(draft.name)
     }
 
     /// Models answer one after the other, so that their speeds are honest.
@@ -437,6 +515,7 @@ mod tests {
             ttft_s: None,
             tokens_per_s: None,
             finish_reason: "stop".to_owned(),
+            speculation: None,
             error: None,
         }
     }

@@ -374,6 +374,14 @@ fn notes(first: &RunRow, second: &RunRow) -> Vec<String> {
                 "Prompt, generated tokens, batch or depth differ: these are different measurements.".to_owned(),
             );
         }
+        "speculate" => {
+            note(
+                ["prompts", "kinds", "raw", "max_tokens", "temperature"]
+                    .into_iter()
+                    .any(differs),
+                "Prompts, lengths or temperature differ: these are different measurements.".to_owned(),
+            );
+        }
         "memory" | "perplexity" => {
             note(
                 differs("ctx"),
@@ -386,7 +394,7 @@ fn notes(first: &RunRow, second: &RunRow) -> Vec<String> {
         }
         _ => {}
     }
-    if matches!(a.task.as_str(), "speed" | "energy" | "memory") {
+    if matches!(a.task.as_str(), "speed" | "energy" | "memory" | "speculate") {
         note(
             a.hardware != b.hardware,
             format!(

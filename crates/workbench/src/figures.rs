@@ -4,7 +4,7 @@
 use billion_eval::tasks::mmlu::group_of;
 use serde_json::Value;
 
-use crate::api::{ApiError, Fact};
+use crate::api::{ApiError, Fact, SpeculationReport};
 use crate::finetune::FinetuneReport;
 use crate::machine::bytes_words;
 use crate::reports::{
@@ -13,6 +13,7 @@ use crate::reports::{
 };
 use crate::results::verdict_words;
 use crate::scorecards::report_of;
+use crate::speculate::{draft_name, kind_name, times};
 use crate::store::RunRow;
 use crate::words::{counted, duration, grouped, percent, significant, subject_words};
 
@@ -170,6 +171,16 @@ pub(crate) fn headline(run: &RunRow) -> Result<String, ApiError> {
             )
         }
         "finetune" => crate::finetune::headline(&report_of(run)?),
+        "speculate" => {
+            let report: SpeculationReport = report_of(run)?;
+            let name = draft_name(&run.run.settings);
+            let accepted = report
+                .acceptance_rate
+                .map_or_else(|| "nothing drafted".to_owned(), |rate| {
+                    format!("{} accepted", percent(rate))
+                });
+            format!("{} as fast with {name}, {accepted}", times(report.speedup))
+        }
         other => format!("a task that this version does not know: {other}"),
     })
 }
@@ -187,6 +198,7 @@ pub(crate) fn figures(run: &RunRow) -> Result<Vec<RunFigure>, ApiError> {
         "energy" => energy(&report_of(run)?),
         "perplexity" => perplexity(&report_of(run)?),
         "finetune" => finetune_figures(&report_of(run)?),
+        "speculate" => speculation_figures(&report_of(run)?),
         _ => Vec::new(),
     })
 }
@@ -388,6 +400,76 @@ fn perplexity(report: &PerplexityReport) -> Vec<RunFigure> {
         RunFigure::count("Tokens scored", report.tokens),
         RunFigure::time("Time", report.seconds),
     ]
+}
+
+/// Speed-up, acceptance, proof, by prompt and by number of drafted tokens.
+fn speculation_figures(report: &SpeculationReport) -> Vec<RunFigure> {
+    let ratio =
+        |label: &str, text: String, value| RunFigure::new(label, text, value, Measure::Ratio);
+    let speed = |label: &str, value: f64| {
+        ratio(label, format!("{} tokens/s", significant(value)), value)
+    };
+    let repeats = &report.speedup_repeats;
+    let mut figures = vec![
+        ratio(
+            "Speed-up",
+            format!(
+                "{} ({:.2} to {:.2})",
+                times(report.speedup),
+                repeats.min,
+                repeats.max
+            ),
+            report.speedup,
+        ),
+        RunFigure::words("Advice", report.advice.words.as_str()),
+        speed("Plain decoding", report.baseline_tokens_per_s),
+        speed("Speculative decoding", report.speculative_tokens_per_s),
+    ];
+    figures.extend(
+        report
+            .predicted_speedup
+            .map(|value| ratio("Speed-up that theory predicts", times(value), value)),
+    );
+    figures.extend(
+        report
+            .acceptance_rate
+            .map(|rate| RunFigure::share("Drafted tokens accepted", rate)),
+    );
+    figures.extend(report.alpha.map(|alpha| {
+        ratio(
+            "Probability that a drafted token is accepted (alpha)",
+            format!("{alpha:.3}"),
+            alpha,
+        )
+    }));
+    figures.push(ratio(
+        "Tokens of a pass of the target",
+        format!("{:.2}", report.tokens_per_step),
+        report.tokens_per_step,
+    ));
+    figures.push(RunFigure::words(
+        "Output against plain decoding",
+        match report.identical {
+            Some(true) => "identical to the token".to_owned(),
+            Some(false) => "differs".to_owned(),
+            None => "drawn from the same distribution; tokens are not compared".to_owned(),
+        },
+    ));
+    figures.extend([
+        RunFigure::words("SHA-256 of plain tokens", report.baseline_sha256.as_str()),
+        RunFigure::words("SHA-256 of speculative tokens", report.speculative_sha256.as_str()),
+    ]);
+    figures.extend(report.by_prompt.iter().enumerate().map(|(at, prompt)| {
+        let label = format!("Speed-up, prompt {}: {}", at + 1, kind_name(prompt.kind));
+        ratio(&label, times(prompt.speedup), prompt.speedup)
+    }));
+    figures.extend(report.by_k.iter().map(|tried| {
+        let label = format!("Speed-up with {} drafted at a time", tried.k);
+        ratio(&label, times(tried.speedup), tried.speedup)
+    }));
+    figures.push(RunFigure::time("Time", report.seconds));
+    figures.extend(notes(&report.notes));
+    figures
 }
 
 /// Losses, recall, forgetting, and what the training took.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     ApiError, BenchRequest, ErrorCode, Job, JobState, ScorecardRequest, ScorecardSize,
-    TimeLapseRequest,
+    SpeculationReport, TimeLapseRequest,
 };
 use crate::cancel::Cancel;
 use crate::convert::Conversion;
@@ -24,7 +24,7 @@ use crate::reports::{
 };
 use crate::requests::{
     EnergyRequest, EngineOptions, HumanEvalRequest, JobProgress, MemoryRequest, MmluRequest,
-    PerplexityRequest, SpeedRequest,
+    PerplexityRequest, SpeculateRequest, SpeedRequest,
 };
 use crate::store::{NewJob, Stop, Store};
 
@@ -55,6 +55,7 @@ pub(crate) enum Work {
     Memory(MemoryRequest),
     Energy(EnergyRequest),
     Perplexity(PerplexityRequest),
+    Speculate(SpeculateRequest),
     FetchMmlu,
     Convert(Conversion),
     /// Brings a model here (`downloads`).
@@ -152,6 +153,7 @@ pub(crate) enum Product {
     Memory(MemoryReport),
     Energy(Box<EnergyReport>),
     Perplexity(PerplexityReport),
+    Speculation(Box<SpeculationReport>),
     /// Questions are on this machine and in use.
     Questions,
     /// A model was written to a file.
@@ -494,6 +496,10 @@ impl Workbench {
             Work::Perplexity(request) => self
                 .measure_perplexity(id, request, cancel, on_progress)
                 .map(Product::Perplexity),
+            Work::Speculate(request) => self
+                .measure_speculation(id, request, cancel, on_progress)
+                .map(Box::new)
+                .map(Product::Speculation),
             Work::FetchMmlu => self
                 .fetch_and_use_mmlu(self.hub(), cancel, on_progress)
                 .map(|_| Product::Questions),

@@ -31,6 +31,7 @@ pub mod reports;
 pub mod requests;
 mod results;
 mod scorecards;
+mod speculate;
 mod store;
 mod time_lapses;
 mod words;
@@ -45,7 +46,7 @@ pub use reports::{
 };
 pub use requests::{
     EnergyRequest, EngineOptions, Executor, HumanEvalRequest, JobProgress, MemoryRequest,
-    MmluRequest, PerplexityRequest, ReplyRequest, ReplyStep, SpeedRequest,
+    MmluRequest, PerplexityRequest, ReplyRequest, ReplyStep, SpeculateRequest, SpeedRequest,
 };
 pub use words::moment;
 pub use worker::run_engine_worker;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, Message, Rate, ReplyOptions};
+use crate::api::{ApiError, Message, Rate, ReplyOptions, SpeculationRequest};
 
 /// Which executor runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +234,18 @@ pub struct PerplexityRequest {
     pub ctx: Option<u32>,
     /// Engine.
     pub engine: EngineOptions,
+}
+
+/// A measurement of a pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeculateRequest {
+    /// What to measure.
+    pub ask: SpeculationRequest,
+    /// Engine of the target; the draft has the same, without its adapter.
+    pub engine: EngineOptions,
+    /// Another device for the draft.
+    #[serde(default)]
+    pub draft_device: Option<String>,
 }
 
 /// How far a piece of work is.

@@ -120,6 +120,7 @@ pub(crate) fn task_words(task: &str) -> &str {
         "mmlu" => "MMLU",
         "humaneval" => "HumanEval",
         "finetune" => "fine-tuning",
+        "speculate" => "speculative decoding",
         other => other,
     }
 }

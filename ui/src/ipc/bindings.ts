@@ -112,6 +112,16 @@ export const commands = {
 	exportAdapter: (id: number, folder: string) => __TAURI_INVOKE<Exported>("export_adapter", { id, folder }),
 	/**  Shows the folder of an adapter in the system's own program for files. */
 	openAdapterFolder: (id: number) => __TAURI_INVOKE<null>("open_adapter_folder", { id }),
+	/**  Pairs of the catalogue, those on this machine first. */
+	knownPairs: () => __TAURI_INVOKE<KnownPair[]>("known_pairs"),
+	/**  Whether a target and a draft can work together, token by token. */
+	checkPair: (target: string, drafter: Drafter) => __TAURI_INVOKE<PairCheck>("check_pair", { target, drafter }),
+	/**  The prompts of the lab. */
+	labPrompts: () => __TAURI_INVOKE<LabPrompt[]>("lab_prompts"),
+	/**  Measures a pair in the background. */
+	startSpeculation: (request: SpeculationRequest) => __TAURI_INVOKE<Job>("start_speculation", { request }),
+	/**  A measured pair, by its run. */
+	loadSpeculation: (run: number) => __TAURI_INVOKE<Speculation>("load_speculation", { run }),
 	/**  All scorecards, the latest first. */
 	listScorecards: () => __TAURI_INVOKE<ScorecardHead[]>("list_scorecards"),
 	/**  A scorecard, drawn from the store. */
@@ -206,6 +216,11 @@ export type ApiError = {
 	/**  The page that mends it, where one does. */
 	link?: string | null,
 };
+
+/**  The word for it. */
+export type AutoWord = 
+/**  "auto". */
+"auto";
 
 /**  An axis. */
 export type Axis = {
@@ -436,7 +451,9 @@ column: number;
 /**  Whole characters. */
 text: string; 
 /**  Tokens generated so far. */
-tokens: number } | 
+tokens: number; 
+/**  How drafts fare so far. */
+speculation: ReplySpeculation | null } | 
 /**  The reply is complete and stored; a failed one carries its error and the text so far. */
 { kind: "finished"; 
 /**  Column. */
@@ -668,6 +685,22 @@ export type DownloadPlan = {
 	/**  The folder that takes them. */
 	folder: string,
 };
+
+/**  How many tokens are drafted at a time: a number, or "auto". */
+export type DraftLength = 
+/**  So many, 1 to 15. */
+number | 
+/**  As many as pay, by acceptance and cost; none where none pay. */
+AutoWord;
+
+/**  Where drafts come from. */
+export type Drafter = 
+/**  A smaller model with the target's vocabulary. */
+{ kind: "model"; 
+/**  MODEL of cli.md. */
+model: string } | 
+/**  What followed the same words earlier in the text; needs no second model. */
+{ kind: "lookup" };
 
 /**  A row as the model will see it. */
 export type EncodedRow = {
@@ -1086,12 +1119,54 @@ export type JudgedCompletion = {
 	tokens: number,
 };
 
+/**  A pair of the catalogue. */
+export type KnownPair = {
+	/**  The large model. */
+	target: string,
+	/**  For people. */
+	target_name: string,
+	/**  It is on this machine. */
+	target_installed: boolean,
+	/**  The small one. */
+	draft: string,
+	/**  For people. */
+	draft_name: string,
+	/**  It is on this machine. */
+	draft_installed: boolean,
+	/**  What to know of the pair, in words. */
+	words: string,
+};
+
+/**  A prompt of the lab. */
+export type LabPrompt = {
+	/**  Its kind. */
+	kind: PromptKind,
+	/**  The kind for people. */
+	name: string,
+	/**  What is asked. */
+	text: string,
+};
+
 /**  Rows with at most so many tokens, and more than the bucket before. */
 export type LengthBucket = {
 	/**  Most tokens of a row in it. */
 	up_to: number,
 	/**  Rows. */
 	rows: number,
+};
+
+/**  Speed with a number of drafted tokens. */
+export type LengthSpeed = {
+	/**  How many are drafted. */
+	k: number,
+	/**  All prompts together, once. */
+	speedup: number,
+	/**  What theory predicts from the acceptance of this try and the costs. */
+	predicted_speedup: number | null,
+	/**  Accepted of drafted tokens. */
+	acceptance_rate: number | null,
+	/**  Tokens of a pass of the target. */
+	tokens_per_step: number,
 };
 
 /**  Which tokens the loss counts. */
@@ -1226,6 +1301,26 @@ export type OverLong =
 /**  It is left out. */
 "skip";
 
+/**  Whether a target and a draft can work together. */
+export type PairCheck = {
+	/**  They can. */
+	works: boolean,
+	/**  Why they cannot, with the first difference, and what to do. */
+	problem: string | null,
+	/**  What is worth knowing of a pair that works: tokens compared, rows of padding, parameters of both. */
+	notes: string[],
+};
+
+/**  What passes cost, in seconds. */
+export type PassCosts = {
+	/**  A pass of the target over 1, 2, 3, … tokens. */
+	target_pass_s: number[],
+	/**  A step of the draft; 0 of lookup. */
+	draft_step_s: number,
+	/**  The draft's pass over the prompt, median of the repeats. */
+	draft_prompt_s: number,
+};
+
 /**  One model of a plan. */
 export type PlannedDownload = {
 	/**  As a MODEL reference. */
@@ -1238,6 +1333,75 @@ export type PlannedDownload = {
 	installed: boolean,
 	/**  Its publisher gives it to accounts that accepted the licence. */
 	gated: boolean,
+};
+
+/**  Kinds of prompts: how often a draft is right depends on them. */
+export type PromptKind = 
+/**  A question. */
+"chat" | 
+/**  A program. */
+"code" | 
+/**  A given text in fewer words. */
+"summary" | 
+/**  A given text in another language. */
+"translation" | 
+/**  A story. */
+"story" | 
+/**  The person's own prompt. */
+"own";
+
+/**  One prompt of it. */
+export type PromptSpeculation = {
+	/**  Its kind. */
+	kind: PromptKind,
+	/**  What was asked. */
+	prompt: string,
+	/**  Tokens of the prompt, the template's included. */
+	prompt_tokens: number,
+	/**  The speculative output of the first repeat. */
+	text: string,
+	/**  Its tokens. */
+	tokens: number[],
+	/**  "stop", "length" or "context". */
+	finish_reason: string,
+	/**  As of the whole. */
+	speedup: number,
+	/**  The repeats of it. */
+	speedup_repeats: Repeats,
+	/**  Plain decoding, median of the repeats. */
+	baseline_tokens_per_s: number,
+	/**  Speculative decoding, median of the repeats. */
+	speculative_tokens_per_s: number,
+	/**  Tokens drafted, of the first repeat. */
+	drafted: number,
+	/**  Of them accepted. */
+	accepted: number,
+	/**  Passes of the target after the prompt. */
+	passes: number,
+	/**  Of them without a draft. */
+	plain_passes: number,
+	/**  Accepted of drafted tokens. */
+	acceptance_rate: number | null,
+	/**  Probability that a drafted token is accepted when those before it were. */
+	alpha: number | null,
+	/**  Tokens of a pass of the target. */
+	tokens_per_step: number,
+	/**  What theory predicts. */
+	predicted_speedup: number | null,
+	/**  What passes cost at the middle of this text, measured apart. */
+	costs: PassCosts,
+	/**  It no longer paid at the end, and speculation had switched itself off. */
+	switched_off: boolean,
+	/**  As of the whole. */
+	identical: boolean | null,
+	/**  First token that differs, from 0. */
+	first_difference: number | null,
+	/**  SHA-256 of the tokens (little-endian u32) of plain decoding. */
+	baseline_sha256: string,
+	/**  The same of speculative decoding. */
+	speculative_sha256: string,
+	/**  The text piece by piece: what was drafted and kept, what was not. */
+	pieces: TracedText[],
 };
 
 /**  A format that a model can be written in. */
@@ -1308,6 +1472,18 @@ export type ReferenceScore = {
 	source: string,
 };
 
+/**  Repeats of a figure. */
+export type Repeats = {
+	/**  Median of the repeats. */
+	median: number,
+	/**  Least repeat. */
+	min: number,
+	/**  Greatest repeat. */
+	max: number,
+	/**  All of them in order. */
+	runs: number[],
+};
+
 /**  A finished reply and what it cost. */
 export type Reply = {
 	/**  Model id. */
@@ -1324,6 +1500,8 @@ export type Reply = {
 	tokens_per_s: number | null,
 	/**  "stop", "length", "cancelled" or "context". */
 	finish_reason: string,
+	/**  How drafts fared, where it was asked for. */
+	speculation?: ReplySpeculation | null,
 	/**  Why the reply broke off, if it failed. */
 	error: ApiError | null,
 };
@@ -1348,6 +1526,24 @@ export type ReplyOptions = {
 	seed?: number,
 	/**  Texts that end the reply. */
 	stop?: string[],
+	/**  Speculative decoding; none is plain decoding. */
+	draft?: Drafter | null,
+};
+
+/**  Speculation of a reply in Chat, while it is written and after. */
+export type ReplySpeculation = {
+	/**  The draft's name; "prompt lookup" without one. */
+	draft: string,
+	/**  Tokens drafted. */
+	drafted: number,
+	/**  Of them accepted. */
+	accepted: number,
+	/**  Against the plain passes of this reply; none while there are too few to tell. */
+	speedup: number | null,
+	/**  It does not pay at present, and has switched itself off. */
+	switched_off: boolean,
+	/**  Why this reply was written without drafts, if it was. */
+	problem: string | null,
 };
 
 /**  Whether training helped, and what it cost. */
@@ -1619,6 +1815,130 @@ export type ShownToken = {
 	scored: boolean,
 };
 
+/**  A measured pair as the window shows it. */
+export type Speculation = {
+	/**  What was measured. */
+	report: SpeculationReport,
+	/**  The target for people. */
+	target_name: string,
+	/**  The draft for people; "prompt lookup" without one. */
+	draft_name: string,
+	/**  Speed-up by kind of prompt and by number of drafted tokens, measured and predicted; acceptance by kind. */
+	charts: ChartData[],
+	/**  When. */
+	created_at: number,
+	/**  Command that makes it again. */
+	command: string,
+};
+
+/**  Whether to use a pair, and how. */
+export type SpeculationAdvice = {
+	/**  It pays. */
+	on: boolean,
+	/**  With so many tokens. */
+	k: DraftLength,
+	/**  Why, in words, with figures. */
+	words: string,
+};
+
+/**  What was measured of a pair: `speculate --json`, what the store keeps, and what the window shows. */
+export type SpeculationReport = {
+	/**  Number of the stored run. */
+	run: number,
+	/**  Id of the target. */
+	target: string,
+	/**  Id of the draft; none with prompt lookup. */
+	draft: string | null,
+	/**  How many tokens were drafted at a time, as asked for. */
+	k: DraftLength,
+	/**
+	 *  Time of plain decoding over that of speculative decoding, all prompts together: median of the repeats. The draft's
+	 *  reading of the prompt counts, the target's, which both do, does not.
+	 */
+	speedup: number,
+	/**  The repeats of it. */
+	speedup_repeats: Repeats,
+	/**  Plain decoding, tokens a second after the first token. */
+	baseline_tokens_per_s: number,
+	/**  Speculative decoding, tokens a second after the first token. */
+	speculative_tokens_per_s: number,
+	/**  Accepted of drafted tokens; none when nothing was drafted. */
+	acceptance_rate: number | null,
+	/**  Probability that a drafted token is accepted when those before it were; none when nothing was drafted. */
+	alpha: number | null,
+	/**  Tokens of a pass of the target. */
+	tokens_per_step: number,
+	/**  What theory predicts from acceptance and the costs that were measured apart; none when nothing was drafted. */
+	predicted_speedup: number | null,
+	/**  Greedy output is the same to the token both ways; none of drawn text, which only has the same distribution. */
+	identical: boolean | null,
+	/**  Tokens of the speculative output, all prompts in order. */
+	tokens: number[],
+	/**  SHA-256 of the tokens (little-endian u32) of plain decoding, all prompts in order. */
+	baseline_sha256: string,
+	/**  The same of speculative decoding. */
+	speculative_sha256: string,
+	/**  Prompt by prompt. */
+	by_prompt: PromptSpeculation[],
+	/**  Speed by number of drafted tokens, where it was asked for. */
+	by_k: LengthSpeed[],
+	/**  Whether to use it. */
+	advice: SpeculationAdvice,
+	/**  Threads used. */
+	threads: number,
+	/**  Instruction set of the kernels. */
+	isa: string,
+	/**  Where it ran. */
+	device: string,
+	/**  0 is greedy. */
+	temperature: number,
+	/**  Most tokens of a text. */
+	max_tokens: number,
+	/**  Time of everything. */
+	seconds: number,
+	/**  Cores that other programs kept busy meanwhile; none where the system does not say. */
+	other_cores_busy: number | null,
+	/**  Why the figures may be disturbed, in words. */
+	notes: string[],
+};
+
+/**  What to measure of a pair. */
+export type SpeculationRequest = {
+	/**  MODEL of cli.md: the large model, whose text it is. */
+	target: string,
+	/**  Who drafts. */
+	drafter: Drafter,
+	/**  How many tokens at a time. */
+	k: DraftLength,
+	/**  Kinds of prompts of the lab; `Own` is not one of them. */
+	kinds: PromptKind[],
+	/**  Own prompts, besides. */
+	prompts: string[],
+	/**  Prompts are completed as they stand, without the target's chat template. */
+	raw: boolean,
+	/**  0 is greedy. */
+	temperature: number,
+	/**  Seed of the sampler. */
+	seed: number,
+	/**  Most tokens of a text. */
+	max_tokens: number,
+	/**  How often each text is written each way, in turns. */
+	repeat: number,
+	/**  Each number of drafted tokens is tried as well, once, to see which is the best. */
+	sweep: boolean,
+};
+
+/**  How a piece of the text came about. */
+export type TextOrigin = 
+/**  Drafted and kept. */
+"accepted" | 
+/**  The target's own in place of a drafted one. */
+"corrected" | 
+/**  The target's own after a draft that was kept whole. */
+"bonus" | 
+/**  The target's own with nothing drafted. */
+"plain";
+
 /**  Colours of the window. */
 export type Theme = 
 /**  As the desktop has it. */
@@ -1690,6 +2010,18 @@ export type TokenPlace =
 "keychain" | 
 /**  The token file that Python tools use as well. */
 "file";
+
+/**  Text of neighbouring tokens with one origin. A token that is part of a character joins the next. */
+export type TracedText = {
+	/**  What was written. */
+	text: string,
+	/**  How it came about. */
+	origin: TextOrigin,
+	/**  What was drafted here and not kept; empty but before a corrected token. */
+	rejected: string,
+	/**  Tokens of `text`. */
+	tokens: number,
+};
 
 /**  How a run trains. `Default` is what the window offers. */
 export type TrainOptions = {

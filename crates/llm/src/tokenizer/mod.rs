@@ -4,6 +4,7 @@
 //! vocabulary runs on `spm`, which merges by score as SentencePiece does. This file owns what is common: special tokens,
 //! the tokens that end a generation, and the exact bytes of a token. It knows no chat templates.
 
+mod agreement;
 mod gguf;
 mod json;
 mod pieces;
@@ -16,6 +17,7 @@ use std::fmt;
 
 use tokenizers::{AddedVocabulary, Model, OffsetType, PreTokenizer};
 
+pub use agreement::{Agreement, Disagreement};
 pub use json::JsonConfigs;
 use pieces::Pieces;
 use spm::Spm;

@@ -507,3 +507,65 @@ fn damaged_tokenizer_json_is_an_error_not_a_panic() {
     std::fs::write(empty.path().join("tokenizer.json"), "{\"model\":").unwrap();
     assert!(Tokenizer::from_folder(empty.path()).is_err());
 }
+
+/// The metadata with its list of spellings changed.
+fn respelled(mut metadata: Metadata, change: impl FnOnce(&mut Vec<MetaValue>)) -> Tokenizer {
+    let Some(MetaValue::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else {
+        panic!("spellings");
+    };
+    change(tokens);
+    let length = tokens.len();
+    for key in ["token_type", "scores"] {
+        if let Some(MetaValue::Array(values)) = metadata.get_mut(&format!("tokenizer.ggml.{key}")) {
+            let last = values.last().expect("tokens").clone();
+            values.resize(length, last);
+        }
+    }
+    open(&metadata).unwrap()
+}
+
+#[test]
+fn vocabularies_are_compared_token_by_token() {
+    let gguf = open(&sentencepiece()).unwrap();
+    let json = Tokenizer::from_json(
+        &std::fs::read(folder().join("sentencepiece_tokenizer.json")).unwrap(),
+        &JsonConfigs::default(),
+    )
+    .unwrap();
+    let all = gguf.vocab_size();
+    let agreement = gguf.agrees_with(&json).expect("the same vocabulary");
+    assert_eq!((agreement.shared, agreement.only_target), (all, 0));
+    assert_eq!(json.agrees_with(&gguf), Ok(agreement));
+
+    let swapped = respelled(sentencepiece(), |tokens| tokens.swap(all - 1, all - 2));
+    let told = gguf.agrees_with(&swapped).expect_err("two tokens differ");
+    assert_eq!((told.id as usize, told.differing), (all - 2, 2));
+    let says = told.to_string();
+    let spelling = String::from_utf8(gguf.token_bytes(told.id)).unwrap();
+    assert!(
+        says.contains(&format!("token {} is {spelling:?}", all - 2)) && says.contains("2 of"),
+        "{says}"
+    );
+    // A special token at another place is a difference too.
+    let special = respelled(sentencepiece(), |tokens| {
+        tokens[1] = MetaValue::Text("<other>".to_owned());
+    });
+    let told = gguf.agrees_with(&special).expect_err("another BOS");
+    assert_eq!((told.id, told.differing), (1, 1));
+    assert!(told.draft.contains("special token \"<other>\""), "{told}");
+
+    let text = |text: &str| MetaValue::Text(text.to_owned());
+    let padded = respelled(sentencepiece(), |tokens| {
+        tokens.extend([text("[PAD1]"), text("[PAD2]")]);
+    });
+    let agreement = gguf.agrees_with(&padded).expect("padding is allowed");
+    assert!(agreement.only_draft <= 2 && agreement.only_target == 0);
+    let longer = respelled(sentencepiece(), |tokens| tokens.push(text("▁extra")));
+    let agreement = longer.agrees_with(&gguf).expect("one more at the end");
+    assert_eq!((agreement.shared, agreement.only_target), (all, 1));
+
+    let told = gguf
+        .agrees_with(&open(&byte_level("llama-bpe")).unwrap())
+        .expect_err("another kind of vocabulary");
+    assert!(told.differing > 100, "{told}");
+}

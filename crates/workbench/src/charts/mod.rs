@@ -5,6 +5,7 @@
 mod finetune;
 mod run;
 mod scorecard;
+mod speculate;
 mod stored;
 mod time_lapse;
 
@@ -20,6 +21,7 @@ use crate::words::subject_words;
 pub(crate) use finetune::loss_charts;
 pub(crate) use run::run_charts;
 pub(crate) use scorecard::{ChartRow, scorecard_charts};
+pub(crate) use speculate::speculation_charts;
 pub(crate) use stored::stored_charts;
 pub(crate) use time_lapse::time_lapse_charts;
 

@@ -28,6 +28,7 @@ pub(crate) fn run_charts(run: &RunRow) -> Result<Vec<ChartData>, crate::api::Api
             let report: FinetuneReport = report_of(run)?;
             super::loss_charts(&run.run.model, &report.loss, &report.held_out_loss)
         }
+        "speculate" => super::speculation_charts(&report_of(run)?, &run.run.name),
         _ => Vec::new(),
     })
 }

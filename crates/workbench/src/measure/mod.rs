@@ -10,6 +10,7 @@ mod mmlu;
 mod perplexity;
 mod samples;
 mod scorecard;
+mod speculate;
 mod time_lapse;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use crate::worker::{self, LoadedModel, Worker};
 
 pub use humaneval::Completions;
 pub(crate) use scorecard::eval_size;
+pub(crate) use speculate::draft_engine;
 pub(crate) use time_lapse::Lapse;
 
 /// A model loaded into a worker of its own.
@@ -278,6 +280,11 @@ impl Bench {
         let command = match task {
             "perplexity" => format!(
                 "billion perplexity --model {} {}",
+                shell(&self.model.id),
+                options.trim_start()
+            ),
+            "speculate" => format!(
+                "billion speculate --target {} {}",
                 shell(&self.model.id),
                 options.trim_start()
             ),

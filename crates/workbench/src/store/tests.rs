@@ -177,6 +177,7 @@ fn chats_are_found_by_title_and_text_in_any_case() {
         ttft_s: Some(0.1),
         tokens_per_s: None,
         finish_reason: "stop".to_owned(),
+        speculation: None,
         error: None,
     };
     store

@@ -12,15 +12,15 @@ use billion_llm::chat_template::Message as Said;
 use billion_llm::decoder::TextCodec;
 use billion_llm::generate::batch::{BatchEvent, Request, generate_batch};
 use billion_llm::generate::{
-    GenerateError, GenerateOptions, Piece, SamplerOptions, Session, generate,
+    GenerateError, GenerateOptions, Generation, Piece, SamplerOptions, Session, generate,
 };
 use billion_llm::load::{self, LoadOptions, Loaded, ModelFiles};
 
 use super::child::Cancelled;
 use super::outbox::Outbox;
 use super::protocol::{Ask, Body, CompleteAsk, Generated, LoadedModel, MmluAsk, Outcome};
-use super::{conversion, programs, tuning};
-use crate::api::{ApiError, Message, ReplyOptions, Role};
+use super::{conversion, programs, speculation, tuning};
+use crate::api::{ApiError, Drafter, Message, ReplyOptions, ReplySpeculation, Role};
 use crate::devices;
 use crate::requests::{EngineOptions, Executor};
 
@@ -35,17 +35,26 @@ pub(super) struct Engine {
     model: Option<Model>,
 }
 
-struct Model {
-    loaded: Loaded,
+pub(super) struct Model {
+    pub(super) loaded: Loaded,
+    /// The smaller model that drafts for it.
+    pub(super) draft: Option<Loaded>,
     /// Where it runs, as asked for.
     device: String,
     /// Why its chat template cannot be used; measurements do not need it.
     template_problem: Option<String>,
     /// Chats and their caches, the last used at the end.
-    sessions: Vec<(u64, Session)>,
-    clock: SystemClock,
+    sessions: Vec<(u64, Caches)>,
+    pub(super) clock: SystemClock,
     /// Its chat template goes on in a thread that nothing ends but the end of this process.
     runs_on: bool,
+}
+
+/// The caches of a chat.
+#[derive(Default)]
+struct Caches {
+    target: Session,
+    draft: Session,
 }
 
 /// A request at work: where its messages go and whether it was cancelled.
@@ -83,7 +92,7 @@ impl Work<'_> {
     }
 
     /// A step or a repeat of a measurement without samples worth storing.
-    fn step<S>(self, event: Event<S>) -> ControlFlow<()> {
+    pub(super) fn step<S>(self, event: Event<S>) -> ControlFlow<()> {
         match event {
             Event::Step { what, done, total } => self.progress(&what, done, total),
             Event::Answered { done, total, .. } => self.progress("repeats", done, total),
@@ -112,10 +121,19 @@ impl Engine {
             Ask::Load { path, engine } => {
                 self.model = None;
                 let model = Model::load(&path, &engine)?;
-                let loaded = model.describe();
+                let loaded = describe(&model.loaded);
                 self.model = Some(model);
                 Ok(Outcome::Loaded(loaded))
             }
+            Ask::LoadDraft { path, engine } => {
+                let model = self.loaded()?;
+                model.load_draft(&path, &engine)?;
+                let draft = model.draft.as_ref().map(describe);
+                draft
+                    .map(Outcome::DraftLoaded)
+                    .ok_or_else(|| failed("the draft is gone"))
+            }
+            Ask::CheckPair { target, draft } => speculation::check_pair(work, &target, &draft),
             Ask::Unload => {
                 self.model = None;
                 Ok(Outcome::Unloaded)
@@ -157,6 +175,7 @@ impl Engine {
                     ..energy::EnergyOptions::default()
                 },
             ),
+            Ask::Speculate(ask) => speculation::speculate(self.loaded()?, work, &ask),
             Ask::Convert(ask) => conversion::convert(work, &ask),
             Ask::ConvertCheckpoint { folder } => conversion::convert_checkpoint(work, &folder),
             Ask::LookAtDataset(ask) => tuning::look(work, &ask),
@@ -184,22 +203,13 @@ impl Engine {
 
 impl Model {
     fn load(path: &Path, engine: &EngineOptions) -> Result<Self, ApiError> {
-        let device = devices::known(&engine.device)?;
+        let options = load_options(engine)?;
         let files = ModelFiles::open(path).map_err(failed)?;
-        let options = LoadOptions {
-            device,
-            executor: match engine.executor {
-                Executor::Cpu => load::Executor::Cpu,
-                Executor::Candle => load::Executor::Candle,
-            },
-            threads: engine.threads.map(|n| n as usize),
-            context_len: engine.context_len.map(|n| n as usize),
-            adapter: engine.adapter.clone(),
-        };
         let template_problem = files.chat_template_problem().map(ToString::to_string);
         let loaded = load::load(&files, &options).map_err(failed)?;
         Ok(Self {
             loaded,
+            draft: None,
             device: engine.device.clone(),
             template_problem,
             sessions: Vec::new(),
@@ -208,23 +218,21 @@ impl Model {
         })
     }
 
-    fn describe(&self) -> LoadedModel {
-        let Loaded {
-            decoder,
-            isa,
-            threads,
-            load_time,
-            ..
-        } = &self.loaded;
-        LoadedModel {
-            isa: (*isa).to_owned(),
-            threads: *threads as u32,
-            load_s: load_time.as_secs_f64(),
-            context_len: decoder.context_len() as u32,
-            chat: self.loaded.chat_template.is_some(),
-            weights_bytes: decoder.weights_bytes() as u64,
-            kv_bytes_per_token: decoder.kv_bytes_per_token() as u64,
+    /// Loads a draft, unless its vocabulary is another one.
+    fn load_draft(&mut self, path: &Path, engine: &EngineOptions) -> Result<(), ApiError> {
+        self.draft = None;
+        // Their caches were the old draft's.
+        for (_, caches) in &mut self.sessions {
+            caches.draft = Session::new();
         }
+        let options = load_options(engine)?;
+        let files = ModelFiles::open(path).map_err(failed)?;
+        self.loaded
+            .tokenizer
+            .agrees_with(files.tokenizer())
+            .map_err(speculation::disagree)?;
+        self.draft = Some(load::load(&files, &options).map_err(failed)?);
+        Ok(())
     }
 
     fn generate(
@@ -235,6 +243,10 @@ impl Model {
         options: &ReplyOptions,
     ) -> Result<Generated, ApiError> {
         let prompt = self.prompt(messages)?;
+        let drafter = options.draft.clone();
+        if matches!(drafter, Some(Drafter::Model { .. })) && self.draft.is_none() {
+            return Err(failed("no draft is loaded in this engine process"));
+        }
         let options = GenerateOptions {
             max_tokens: options.max_tokens as usize,
             sampler: SamplerOptions {
@@ -251,30 +263,46 @@ impl Model {
         };
         let mut kept = self.session(session);
         let mut tokens = 0;
-        let result = generate(
-            self.loaded.decoder.as_mut(),
-            self.loaded.tokenizer.as_ref(),
-            &mut kept,
-            &prompt,
-            &options,
-            &mut |piece| match piece {
-                Piece::Prefill { done, total } => work.progress("reading the prompt", done, total),
-                Piece::Text { text, .. } => {
-                    tokens += 1;
-                    work.send(Body::Text {
-                        text: text.to_owned(),
-                        tokens,
-                    })
-                }
-                Piece::Rest(text) => work.send(Body::Text {
+        let mut told = |piece: Piece<'_>, speculation: Option<ReplySpeculation>| match piece {
+            Piece::Prefill { done, total } => work.progress("reading the prompt", done, total),
+            Piece::Text { text, .. } => {
+                tokens += 1;
+                work.send(Body::Text {
                     text: text.to_owned(),
                     tokens,
-                }),
-            },
-        );
+                    speculation,
+                })
+            }
+            Piece::Rest(text) => work.send(Body::Text {
+                text: text.to_owned(),
+                tokens,
+                speculation,
+            }),
+        };
+        let result: Result<(Generation, Option<ReplySpeculation>), GenerateError> = match &drafter {
+            None => generate(
+                self.loaded.decoder.as_mut(),
+                self.loaded.tokenizer.as_ref(),
+                &mut kept.target,
+                &prompt,
+                &options,
+                &mut |piece| told(piece, None),
+            )
+            .map(|reply| (reply, None)),
+            Some(drafter) => speculation::reply(
+                self,
+                drafter,
+                (&mut kept.target, &mut kept.draft),
+                &prompt,
+                &options,
+                &mut told,
+            )
+            .map(|(reply, fared)| (reply, Some(fared))),
+        };
         self.sessions.push((session, kept));
-        let reply = result.map_err(failed)?;
+        let (reply, speculation) = result.map_err(failed)?;
         Ok(Generated {
+            speculation,
             prompt_tokens: reply.prompt_tokens as u32,
             reused_tokens: reply.reused_tokens as u32,
             tokens: reply.tokens.len() as u32,
@@ -286,26 +314,33 @@ impl Model {
     }
 
     /// Takes a chat's cache out, or a new one, freeing the cache used longest ago if there are too many.
-    fn session(&mut self, id: u64) -> Session {
+    fn session(&mut self, id: u64) -> Caches {
         if let Some(at) = self.sessions.iter().position(|(held, _)| *held == id) {
             return self.sessions.remove(at).1;
         }
         if self.sessions.len() >= SESSIONS {
-            let (_, mut oldest) = self.sessions.remove(0);
-            oldest.close(self.loaded.decoder.as_mut());
+            let (_, oldest) = self.sessions.remove(0);
+            self.close(oldest);
         }
-        Session::new()
+        Caches::default()
     }
 
     /// Frees every chat's cache, so that a measurement finds the decoder as loaded.
-    fn forget_sessions(&mut self) {
-        for (_, mut session) in self.sessions.drain(..) {
-            session.close(self.loaded.decoder.as_mut());
+    pub(super) fn forget_sessions(&mut self) {
+        for (_, caches) in std::mem::take(&mut self.sessions) {
+            self.close(caches);
+        }
+    }
+
+    fn close(&mut self, mut caches: Caches) {
+        caches.target.close(self.loaded.decoder.as_mut());
+        if let Some(draft) = &mut self.draft {
+            caches.draft.close(draft.decoder.as_mut());
         }
     }
 
     /// Tokens of a conversation: through the chat template, or the bare texts in a row for a base model.
-    fn prompt(&mut self, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
+    pub(super) fn prompt(&mut self, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
         let tokenizer = self.loaded.tokenizer.as_ref();
         if let Some(problem) = &self.template_problem {
             return Err(failed(problem));
@@ -535,6 +570,39 @@ impl Model {
             codec: self.loaded.tokenizer.as_ref(),
             clock: &self.clock,
         }
+    }
+}
+
+/// How a model is loaded, as asked for.
+fn load_options(engine: &EngineOptions) -> Result<LoadOptions, ApiError> {
+    Ok(LoadOptions {
+        device: devices::known(&engine.device)?,
+        executor: match engine.executor {
+            Executor::Cpu => load::Executor::Cpu,
+            Executor::Candle => load::Executor::Candle,
+        },
+        threads: engine.threads.map(|n| n as usize),
+        context_len: engine.context_len.map(|n| n as usize),
+        adapter: engine.adapter.clone(),
+    })
+}
+
+fn describe(loaded: &Loaded) -> LoadedModel {
+    let Loaded {
+        decoder,
+        isa,
+        threads,
+        load_time,
+        ..
+    } = loaded;
+    LoadedModel {
+        isa: (*isa).to_owned(),
+        threads: *threads as u32,
+        load_s: load_time.as_secs_f64(),
+        context_len: decoder.context_len() as u32,
+        chat: loaded.chat_template.is_some(),
+        weights_bytes: decoder.weights_bytes() as u64,
+        kv_bytes_per_token: decoder.kv_bytes_per_token() as u64,
     }
 }
 

@@ -11,6 +11,7 @@ mod parent;
 mod pool;
 mod programs;
 mod protocol;
+mod speculation;
 mod tuning;
 
 pub(crate) use billion_eval::tasks::mmlu::Sample as MmluSample;
@@ -18,8 +19,8 @@ pub use child::run_engine_worker;
 pub(crate) use conversion::PROGRESS_BYTES;
 pub(crate) use engine::read_mmlu;
 pub(crate) use parent::{Event, Worker};
-pub(crate) use pool::{Pool, load};
+pub(crate) use pool::{Pool, Seat, load};
 pub(crate) use protocol::{
     Ask, CompleteAsk, ConvertAsk, DatasetAsk, Generated, JudgeAsk, LoadedModel, MmluAsk, Outcome,
-    ToJudge, TuneAsk, TuneNews, Tuned,
+    PairFound, SpeculateAsk, Speculated, ToJudge, TuneAsk, TuneNews, Tuned,
 };

@@ -60,7 +60,11 @@ impl Outbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match body {
-            Body::Text { text, tokens } => {
+            Body::Text {
+                text,
+                tokens,
+                speculation,
+            } => {
                 match &mut state.text {
                     Some(Answer {
                         id: held,
@@ -68,16 +72,22 @@ impl Outbox {
                             Body::Text {
                                 text: joined,
                                 tokens: count,
+                                speculation: latest,
                             },
                     }) if *held == id => {
                         joined.push_str(&text);
                         *count = tokens;
+                        *latest = speculation;
                     }
                     _ => {
                         state.flush();
                         state.text = Some(Answer {
                             id,
-                            body: Body::Text { text, tokens },
+                            body: Body::Text {
+                                text,
+                                tokens,
+                                speculation,
+                            },
                         });
                     }
                 }
@@ -196,7 +206,8 @@ mod tests {
                 7,
                 Body::Text {
                     text: format!("{i},"),
-                    tokens: i + 1
+                    tokens: i + 1,
+                    speculation: None,
                 }
             ));
         }
@@ -231,6 +242,7 @@ mod tests {
             Body::Text {
                 text: "a".to_owned(),
                 tokens: 1,
+                speculation: None,
             },
         );
         outbox.send(
@@ -238,6 +250,7 @@ mod tests {
             Body::Text {
                 text: "b".to_owned(),
                 tokens: 2,
+                speculation: None,
             },
         );
         let deadline = Instant::now() + Duration::from_secs(5);

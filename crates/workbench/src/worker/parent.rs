@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use billion_eval::tasks::humaneval::{Completion, Judgement};
 
 use super::protocol::{Answer, Ask, Body, Outcome, PROTOCOL, Request, TuneNews};
-use crate::api::{ApiError, ErrorCode};
+use crate::api::{ApiError, ErrorCode, ReplySpeculation};
 use crate::cancel::Cancel;
 use crate::machine;
 
@@ -54,7 +54,11 @@ pub(crate) enum Event {
     /// See `Body::Progress`.
     Progress { step: String, done: u32, total: u32 },
     /// See `Body::Text`.
-    Text { text: String, tokens: u32 },
+    Text {
+        text: String,
+        tokens: u32,
+        speculation: Option<ReplySpeculation>,
+    },
     /// See `Body::Sample`.
     Sample {
         sample: super::MmluSample,
@@ -182,7 +186,15 @@ impl Worker {
                     Body::Progress { step, done, total } => {
                         on_event(Event::Progress { step, done, total });
                     }
-                    Body::Text { text, tokens } => on_event(Event::Text { text, tokens }),
+                    Body::Text {
+                        text,
+                        tokens,
+                        speculation,
+                    } => on_event(Event::Text {
+                        text,
+                        tokens,
+                        speculation,
+                    }),
                     Body::Sample {
                         sample,
                         done,

@@ -17,6 +17,8 @@ const KEPT: usize = 4;
 pub(crate) struct Seat {
     path: PathBuf,
     engine: EngineOptions,
+    /// The draft loaded beside it, and how.
+    draft: Option<(PathBuf, EngineOptions)>,
     /// The process.
     pub(crate) worker: Worker,
 }
@@ -66,8 +68,41 @@ impl Pool {
         Ok(Seat {
             path: path.to_owned(),
             engine: engine.clone(),
+            draft: None,
             worker,
         })
+    }
+
+    /// Makes sure that this draft is loaded beside the model of a seat. One that cannot be leaves the seat as it was, without
+    /// a draft.
+    pub(crate) fn add_draft(
+        seat: &mut Seat,
+        path: &Path,
+        engine: &EngineOptions,
+        needs_bytes: u64,
+        cancel: &Cancel,
+        on_loading: &mut dyn FnMut(),
+    ) -> Result<(), ApiError> {
+        let wanted = Some((path.to_owned(), engine.clone()));
+        if seat.draft == wanted {
+            return Ok(());
+        }
+        on_loading();
+        seat.draft = None;
+        seat.worker.expect_memory(needs_bytes);
+        let ask = Ask::LoadDraft {
+            path: path.to_owned(),
+            engine: engine.clone(),
+        };
+        match seat.worker.request(ask, cancel, &mut |_| {})? {
+            Outcome::DraftLoaded(_) => {
+                seat.draft = wanted;
+                Ok(())
+            }
+            _ => Err(ApiError::failed(
+                "the engine answered something else than was asked; install Billion again",
+            )),
+        }
     }
 
     /// Puts a worker back for the next turn.
@@ -85,7 +120,10 @@ impl Pool {
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|seat| seat.path != path);
+            .retain(|seat| {
+                let of_draft = seat.draft.as_ref().is_some_and(|(draft, _)| draft == path);
+                seat.path != path && !of_draft
+            });
     }
 }
 

@@ -6,19 +6,22 @@
 
 use std::path::PathBuf;
 
-use billion_eval::meters::{energy, memory, speed};
+use billion_eval::meters::{energy, memory, speculation, speed};
 use billion_eval::tasks::{humaneval, mmlu, perplexity};
 use billion_lora::dataset::DatasetSample;
 use billion_lora::train::{Ending, Forecast, TrainOptions};
 use serde::{Deserialize, Serialize};
 
 use super::MmluSample;
-use crate::api::{ApiError, DatasetLook, DatasetOptions, LossPoint, Message, ReplyOptions};
+use crate::api::{
+    ApiError, DatasetLook, DatasetOptions, LossPoint, Message, ReplyOptions, ReplySpeculation,
+    TracedText,
+};
 use crate::reports::MergeReport;
 use crate::requests::EngineOptions;
 
 /// Raised with every change that an older partner would misread.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// A request, from parent to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +43,21 @@ pub enum Ask {
         /// How.
         engine: EngineOptions,
     },
-    /// Drops the model.
+    /// Loads a draft beside the model, in place of one that was there, once their vocabularies are found to agree.
+    LoadDraft {
+        /// A `.gguf` file or a model folder.
+        path: PathBuf,
+        /// How.
+        engine: EngineOptions,
+    },
+    /// Compares the vocabularies of a target and a draft. Needs no loaded model.
+    CheckPair {
+        /// A `.gguf` file or a model folder.
+        target: PathBuf,
+        /// The same.
+        draft: PathBuf,
+    },
+    /// Drops model and draft.
     Unload,
     /// Generates a reply.
     Generate {
@@ -89,6 +106,8 @@ pub enum Ask {
         /// Repeats.
         repeat: u32,
     },
+    /// Times speculative decoding against plain decoding, with the loaded draft, or by prompt lookup without one.
+    Speculate(SpeculateAsk),
     /// Writes a model to a GGUF file. Needs no loaded model.
     Convert(ConvertAsk),
     /// Writes `model.safetensors` beside a checkpoint that is PyTorch's pickle, of which only the data is read. Needs no
@@ -153,6 +172,29 @@ pub struct CompleteAsk {
     pub form: humaneval::Form,
     /// Completions of earlier sessions, which are not written again.
     pub written: Vec<humaneval::Completion>,
+}
+
+/// Which prompts, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeculateAsk {
+    /// Draft by prompt lookup, although there is a loaded draft.
+    pub lookup: bool,
+    /// What is asked.
+    pub prompts: Vec<String>,
+    /// Complete prompts as they stand, without the chat template.
+    pub raw: bool,
+    /// Tokens drafted at a time; none goes by what pays.
+    pub k: Option<u32>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Seed of the sampler.
+    pub seed: u32,
+    /// Most tokens of a text.
+    pub max_tokens: u32,
+    /// How often each text is written each way.
+    pub repeat: u32,
+    /// Also tries several k.
+    pub sweep: bool,
 }
 
 /// Which model to write, how, and where.
@@ -264,6 +306,9 @@ pub enum Body {
         text: String,
         /// Tokens generated so far.
         tokens: u32,
+        /// How drafts fare so far; the last that was said counts.
+        #[serde(default)]
+        speculation: Option<ReplySpeculation>,
     },
     /// A question was answered. Never dropped.
     Sample {
@@ -383,6 +428,12 @@ pub struct Tuned {
 pub enum Outcome {
     /// Of `Load`.
     Loaded(LoadedModel),
+    /// Of `LoadDraft`.
+    DraftLoaded(LoadedModel),
+    /// Of `CheckPair`.
+    PairChecked(PairFound),
+    /// Of `Speculate`.
+    Speculated(Box<Speculated>),
     /// Of `Unload`.
     Unloaded,
     /// Of `Generate`, cancelled ones included.
@@ -442,6 +493,28 @@ pub struct LoadedModel {
     pub kv_bytes_per_token: u64,
 }
 
+/// What comparing two vocabularies gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairFound {
+    /// The first difference; none where they agree.
+    pub problem: Option<String>,
+    /// Tokens that both have.
+    pub shared: u64,
+    /// Behind the draft's last, of the target alone.
+    pub only_target: u64,
+    /// The reverse.
+    pub only_draft: u64,
+}
+
+/// What was measured of a pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speculated {
+    /// The figures.
+    pub outcome: speculation::Outcome,
+    /// By prompt, the text in pieces.
+    pub pieces: Vec<Vec<TracedText>>,
+}
+
 /// A generated reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generated {
@@ -459,4 +532,7 @@ pub struct Generated {
     pub decode_s: f64,
     /// "stop", "length", "cancelled" or "context".
     pub finish_reason: String,
+    /// How drafts fared, where they were asked for.
+    #[serde(default)]
+    pub speculation: Option<ReplySpeculation>,
 }

@@ -10,6 +10,7 @@
 //! The output is that of the target to the last bit only where a pass of several rows gives each row the logits of a pass
 //! alone: passes stay within [`Decoder::exact_rows`] where that is more than one.
 
+mod costs;
 mod lookup;
 mod pace;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+pub use self::costs::{Costs, pass_costs};
 pub use self::lookup::Lookup;
 use self::pace::Pace;
 use super::writer::{Step, Writer};
@@ -92,7 +94,7 @@ pub struct Traced {
 }
 
 /// How often drafts were right, and what passes cost.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Tokens drafted.
     pub drafted: usize,
@@ -110,6 +112,12 @@ pub struct Counts {
     pub draft_prefill: Duration,
     /// Passes that were plain because no draft would have paid, or none was found.
     pub plain: usize,
+    /// Time in them.
+    pub plain_time: Duration,
+    /// Passes of the target after the prompt by the number of drafted tokens that they checked, 0 included.
+    pub by_drafted: [usize; MOST_DRAFTED + 1],
+    /// Drafts did not pay lately, so that none are made; they are tried again now and then.
+    pub resting: bool,
 }
 
 impl Counts {
@@ -258,10 +266,14 @@ impl Round<'_, '_> {
             let want: Vec<usize> = (0..run.len()).collect();
             let before = Instant::now();
             let logits = self.session.append(self.target, self.seq, &run, &want)?;
-            self.pace.passed(run.len(), before.elapsed());
+            let took = before.elapsed();
+            self.pace.passed(run.len(), took);
             self.counts.passes += 1;
+            self.counts.by_drafted[draft.len()] += 1;
+            self.counts.resting = self.pace.rests();
             let step = if draft.is_empty() {
                 self.counts.plain += 1;
+                self.counts.plain_time += took;
                 self.plain(writer, &logits, on_piece)?
             } else {
                 self.check(writer, &draft, &logits, on_piece)?

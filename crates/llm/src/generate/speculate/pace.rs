@@ -66,6 +66,11 @@ impl Pace {
         }
     }
 
+    /// It made a try that did not pay, and does without drafts for a while.
+    pub(super) fn rests(&self) -> bool {
+        self.width == Width::Auto && self.plain_left > 0 && self.pause > FIRST_PAUSE
+    }
+
     fn choose(&mut self, counts: &Counts) -> usize {
         if self.plain_left > 0 {
             self.plain_left -= 1;
