@@ -1,14 +1,16 @@
 //! The arguments of every command (cli.md). Commands of later versions are not here.
 
 mod finetune;
+mod speculate;
 
 use std::path::PathBuf;
 
-use billion_workbench::api::{ExportFormat, ReplyOptions, ScorecardSize};
+use billion_workbench::api::{Drafter, ExportFormat, ReplyOptions, ScorecardSize};
 use billion_workbench::{EngineOptions, Executor};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use finetune::Finetune;
+pub use speculate::Speculate;
 
 /// Get, measure and talk to one-billion-parameter language models on your own machine.
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ pub enum Command {
     Convert(Convert),
     /// Train a LoRA adapter on a dataset.
     Finetune(Box<Finetune>),
+    /// Measure what a small model brings a large one by drafting for it.
+    Speculate(Box<Speculate>),
     /// Measure one thing.
     #[command(subcommand)]
     Bench(Bench),
@@ -182,6 +186,12 @@ pub struct Chat {
     /// Seed of the sampler.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u32,
+    /// A small model of the same tokenizer that drafts for it (speculative decoding); greedy replies stay the same.
+    #[arg(long, value_name = "MODEL", conflicts_with = "lookup")]
+    draft: Option<String>,
+    /// Draft by what followed the same words earlier, without a second model.
+    #[arg(long)]
+    lookup: bool,
     /// More models to answer the same.
     #[arg(long, value_name = "MODEL", num_args = 1..)]
     pub compare: Vec<String>,
@@ -200,6 +210,12 @@ impl Chat {
             max_tokens: self.max_tokens,
             temperature: self.temperature,
             seed: self.seed,
+            draft: match &self.draft {
+                Some(model) => Some(Drafter::Model {
+                    model: model.clone(),
+                }),
+                None => self.lookup.then_some(Drafter::Lookup),
+            },
             ..ReplyOptions::default()
         }
     }

@@ -8,6 +8,7 @@ mod humaneval;
 mod models;
 mod results;
 mod scorecard;
+mod speculate;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub fn run(workbench: &Arc<Workbench>, cli: Cli) -> anyhow::Result<()> {
         Command::Perplexity(args) => bench::perplexity(workbench, args, json),
         Command::Convert(args) => convert::run(workbench, args, json),
         Command::Finetune(args) => finetune::run(workbench, &args, json),
+        Command::Speculate(args) => speculate::run(workbench, &args, json),
         Command::Bench(command) => bench::run(workbench, command, json),
         Command::Scorecard(args) => scorecard::run(workbench, &args, json),
         Command::Results(command) => results::run(workbench, &command, json),

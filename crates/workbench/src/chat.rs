@@ -22,7 +22,10 @@ const TITLE: usize = 60;
 enum Step<'a> {
     Waiting(&'a str),
     Loading,
-    Reading { done: u32, total: u32 },
+    Reading {
+        done: u32,
+        total: u32,
+    },
     Text {
         text: &'a str,
         tokens: u32,

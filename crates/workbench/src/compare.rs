@@ -379,7 +379,8 @@ fn notes(first: &RunRow, second: &RunRow) -> Vec<String> {
                 ["prompts", "kinds", "raw", "max_tokens", "temperature"]
                     .into_iter()
                     .any(differs),
-                "Prompts, lengths or temperature differ: these are different measurements.".to_owned(),
+                "Prompts, lengths or temperature differ: these are different measurements."
+                    .to_owned(),
             );
         }
         "memory" | "perplexity" => {

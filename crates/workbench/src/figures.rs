@@ -174,11 +174,10 @@ pub(crate) fn headline(run: &RunRow) -> Result<String, ApiError> {
         "speculate" => {
             let report: SpeculationReport = report_of(run)?;
             let name = draft_name(&run.run.settings);
-            let accepted = report
-                .acceptance_rate
-                .map_or_else(|| "nothing drafted".to_owned(), |rate| {
-                    format!("{} accepted", percent(rate))
-                });
+            let accepted = report.acceptance_rate.map_or_else(
+                || "nothing drafted".to_owned(),
+                |rate| format!("{} accepted", percent(rate)),
+            );
             format!("{} as fast with {name}, {accepted}", times(report.speedup))
         }
         other => format!("a task that this version does not know: {other}"),
@@ -406,9 +405,8 @@ fn perplexity(report: &PerplexityReport) -> Vec<RunFigure> {
 fn speculation_figures(report: &SpeculationReport) -> Vec<RunFigure> {
     let ratio =
         |label: &str, text: String, value| RunFigure::new(label, text, value, Measure::Ratio);
-    let speed = |label: &str, value: f64| {
-        ratio(label, format!("{} tokens/s", significant(value)), value)
-    };
+    let speed =
+        |label: &str, value: f64| ratio(label, format!("{} tokens/s", significant(value)), value);
     let repeats = &report.speedup_repeats;
     let mut figures = vec![
         ratio(
@@ -457,7 +455,10 @@ fn speculation_figures(report: &SpeculationReport) -> Vec<RunFigure> {
     ));
     figures.extend([
         RunFigure::words("SHA-256 of plain tokens", report.baseline_sha256.as_str()),
-        RunFigure::words("SHA-256 of speculative tokens", report.speculative_sha256.as_str()),
+        RunFigure::words(
+            "SHA-256 of speculative tokens",
+            report.speculative_sha256.as_str(),
+        ),
     ]);
     figures.extend(report.by_prompt.iter().enumerate().map(|(at, prompt)| {
         let label = format!("Speed-up, prompt {}: {}", at + 1, kind_name(prompt.kind));

@@ -182,19 +182,11 @@ pub fn run(
         prompts,
         other_cores_busy: others,
         notes,
-        seconds: instruments
-            .clock
-            .now()
-            .saturating_sub(start)
-            .as_secs_f64(),
+        seconds: instruments.clock.now().saturating_sub(start).as_secs_f64(),
     })
 }
 
-fn check(
-    pair: &Pair<'_>,
-    prompts: &[Vec<u32>],
-    options: &SpeculationOptions,
-) -> Result<(), Error> {
+fn check(pair: &Pair<'_>, prompts: &[Vec<u32>], options: &SpeculationOptions) -> Result<(), Error> {
     if prompts.is_empty() {
         return Err(Error::Options("there is no prompt to measure with".into()));
     }

@@ -16,7 +16,9 @@ pub struct Agreement {
 
 /// The first token on which two vocabularies disagree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("token {id} is {target} in the target's vocabulary and {draft} in the draft's; {differing} of {compared} tokens differ")]
+#[error(
+    "token {id} is {target} in the target's vocabulary and {draft} in the draft's; {differing} of {compared} tokens differ"
+)]
 pub struct Disagreement {
     /// Its id.
     pub id: u32,

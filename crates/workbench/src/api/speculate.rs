@@ -343,7 +343,7 @@ pub struct SpeculationAdvice {
     pub on: bool,
     /// With so many tokens.
     pub k: DraftLength,
-    /// Why, in words, with figures.
+    /// Why, in a sentence with figures.
     pub words: String,
 }
 

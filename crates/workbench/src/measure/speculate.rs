@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::{Bench, Details, Place, shell};
-use crate::api::{ApiError, DraftLength, Drafter, PromptKind, SpeculationReport, SpeculationRequest};
+use crate::api::{
+    ApiError, DraftLength, Drafter, PromptKind, SpeculationReport, SpeculationRequest,
+};
 use crate::cancel::Cancel;
 use crate::chat::unexpected;
 use crate::facade::Workbench;
@@ -15,7 +17,8 @@ use crate::speculate::{Asked, prompt_of, report};
 use crate::worker::{Ask, Event, Outcome, SpeculateAsk};
 
 /// Version of the task; raised when a change makes results incomparable.
-const VERSION: &str = "speculate 1 (both ways in turns, timed after the first token, the draft's prompt counted)";
+const VERSION: &str =
+    "speculate 1 (both ways in turns, timed after the first token, the draft's prompt counted)";
 
 /// Longest text asked for, and most repeats.
 const MOST_TOKENS: u32 = 32_768;
@@ -77,11 +80,13 @@ impl Workbench {
         on_progress: &mut dyn FnMut(&JobProgress),
     ) -> Result<SpeculationReport, ApiError> {
         let mut meter = Meter::new(0, on_progress);
-        let _lease = self
-            .lease
-            .alone("a measurement of speculative decoding", cancel, &mut |why| {
+        let _lease = self.lease.alone(
+            "a measurement of speculative decoding",
+            cancel,
+            &mut |why| {
                 meter.tell(why, 0);
-            })?;
+            },
+        )?;
         let ask = &request.ask;
         let draft = match &ask.drafter {
             Drafter::Lookup => None,
@@ -217,13 +222,18 @@ pub(crate) fn draft_engine(
 fn check(ask: &SpeculationRequest) -> Result<(), ApiError> {
     let refuse = |problem: String| Err(ApiError::failed(problem));
     if ask.kinds.is_empty() && ask.prompts.is_empty() {
-        return refuse("there is no prompt: choose a kind of prompt, or give one of your own".into());
+        return refuse(
+            "there is no prompt: choose a kind of prompt, or give one of your own".into(),
+        );
     }
     if ask.kinds.contains(&PromptKind::Own) {
         return refuse("own prompts are given as text, not as a kind".into());
     }
     if let Some(at) = ask.prompts.iter().position(|own| own.trim().is_empty()) {
-        return refuse(format!("own prompt {} is empty; write it, or leave it out", at + 1));
+        return refuse(format!(
+            "own prompt {} is empty; write it, or leave it out",
+            at + 1
+        ));
     }
     if ask.prompts.len() > MOST_PROMPTS {
         return refuse(format!(

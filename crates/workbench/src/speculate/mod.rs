@@ -65,8 +65,7 @@ impl Workbench {
             }
         }
         pairs.sort_by_key(|pair| {
-            let missing =
-                u8::from(!pair.target_installed) + u8::from(!pair.draft_installed);
+            let missing = u8::from(!pair.target_installed) + u8::from(!pair.draft_installed);
             (missing, pair.target_installed)
         });
         Ok(pairs)
@@ -104,7 +103,10 @@ impl Workbench {
         let mut notes = notes(&found);
         let share = draft.facts.params as f64 / target.facts.params.max(1) as f64;
         if draft.path == target.path && draft.adapter == target.adapter {
-            notes.push("It is the same model: every draft is right, but costs as much as the target.".to_owned());
+            notes.push(
+                "It is the same model: every draft is right, but costs as much as the target."
+                    .to_owned(),
+            );
         } else if share > LARGE_DRAFT {
             notes.push(format!(
                 "The draft has {:.0} % of the target's parameters: its steps cost too much to gain from; a draft of a tenth is usual.",

@@ -57,10 +57,13 @@ pub(crate) fn report(
     let all = |way: fn(&PromptOutcome) -> &[Timing]| {
         together(prompts.iter().flat_map(|p| way(p).iter().copied())).rate()
     };
-    let counts = prompts.iter().fold(Counts::default(), |sum, prompt| {
-        added(sum, &prompt.counts)
-    });
-    let written: usize = prompts.iter().map(|p| p.trace.len().saturating_sub(1)).sum();
+    let counts = prompts
+        .iter()
+        .fold(Counts::default(), |sum, prompt| added(sum, &prompt.counts));
+    let written: usize = prompts
+        .iter()
+        .map(|p| p.trace.len().saturating_sub(1))
+        .sum();
     let tokens: Vec<u32> = prompts.iter().flat_map(PromptOutcome::tokens).collect();
     let plain: Vec<u32> = prompts
         .iter()
@@ -97,11 +100,7 @@ pub(crate) fn report(
     Ok(report)
 }
 
-fn of_prompt(
-    asked: &Asked,
-    prompt: &PromptOutcome,
-    pieces: Vec<TracedText>,
-) -> PromptSpeculation {
+fn of_prompt(asked: &Asked, prompt: &PromptOutcome, pieces: Vec<TracedText>) -> PromptSpeculation {
     let counts = &prompt.counts;
     let ratios: Vec<f64> = prompt
         .plain
@@ -190,10 +189,7 @@ fn by_k(prompts: &[PromptOutcome]) -> Vec<LengthSpeed> {
 
 /// The speed-up of all prompts together, from what theory says of each: plain times over predicted ones. A prompt without
 /// any draft is as fast as plain decoding.
-fn predicted(
-    prompts: &[PromptOutcome],
-    of: impl Fn(&PromptOutcome) -> Option<f64>,
-) -> Option<f64> {
+fn predicted(prompts: &[PromptOutcome], of: impl Fn(&PromptOutcome) -> Option<f64>) -> Option<f64> {
     let (mut plain_s, mut drafted_s, mut any) = (0.0, 0.0, false);
     for prompt in prompts {
         let tokens = prompt.trace.len().saturating_sub(1) as f64;
@@ -284,24 +280,18 @@ fn advice(report: &SpeculationReport) -> SpeculationAdvice {
             return SpeculationAdvice {
                 on: false,
                 k: best.0,
-                words: "Leave it off: its output differs from plain decoding, which must not be. Please report this with the diagnostics bundle."
-                    .to_owned(),
+                words:
+                    "Its output differs from plain decoding, which must not be; please report this."
+                        .to_owned(),
             };
         }
         Some(true) => "the same tokens",
         None => "the same distribution",
     };
-    let mut words = if on {
-        format!(
-            "Use it: {} of plain decoding's speed {how}, {same}; {accepted}.",
-            times(best.1)
-        )
-    } else {
-        format!(
-            "Leave it off: {} of plain decoding's speed {how}; {accepted}.",
-            times(best.1)
-        )
-    };
+    let mut words = format!(
+        "{} as fast as plain decoding {how}, {same}; {accepted}.",
+        times(best.1)
+    );
     let slower: Vec<&str> = report
         .by_prompt
         .iter()

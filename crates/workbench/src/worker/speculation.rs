@@ -24,11 +24,7 @@ use crate::api::{ApiError, Drafter, Message, ReplySpeculation, Role, TextOrigin,
 const TELLING_TOKENS: usize = 16;
 
 /// Compares two vocabularies token by token.
-pub(super) fn check_pair(
-    work: Work<'_>,
-    target: &Path,
-    draft: &Path,
-) -> Result<Outcome, ApiError> {
+pub(super) fn check_pair(work: Work<'_>, target: &Path, draft: &Path) -> Result<Outcome, ApiError> {
     let open = |path: &Path| {
         if work.progress("reads the vocabularies", 0, 0).is_break() {
             return Err(ApiError::cancelled());
@@ -75,9 +71,7 @@ pub(super) fn speculate(
         .map(|prompt| prompt_tokens(model, prompt, ask.raw))
         .collect::<Result<Vec<_>, ApiError>>()?;
     let options = speculation::SpeculationOptions {
-        width: ask
-            .k
-            .map_or(Width::Auto, |k| Width::Fixed(k as usize)),
+        width: ask.k.map_or(Width::Auto, |k| Width::Fixed(k as usize)),
         sampler: SamplerOptions {
             temperature: ask.temperature,
             seed: u64::from(ask.seed),
@@ -106,13 +100,9 @@ pub(super) fn speculate(
         cpu_times: &CpuTimes::read,
         suspended: &time_suspended,
     };
-    let outcome = speculation::run(
-        &mut pair,
-        &prompts,
-        &options,
-        &instruments,
-        &mut |event| work.step(event),
-    )
+    let outcome = speculation::run(&mut pair, &prompts, &options, &instruments, &mut |event| {
+        work.step(event)
+    })
     .map_err(measured)?;
     let pieces = outcome
         .prompts

@@ -34,8 +34,8 @@ impl Costs {
             }
             let passes = passes as f64;
             tokens += passes * expected_tokens(alpha, drafted);
-            seconds += passes
-                * (self.target_pass_s.get(drafted)? + drafted as f64 * self.draft_step_s);
+            seconds +=
+                passes * (self.target_pass_s.get(drafted)? + drafted as f64 * self.draft_step_s);
         }
         (seconds > 0.0).then(|| tokens * plain / seconds)
     }
