@@ -76,6 +76,11 @@ export function percent(value: number): string {
   return `${(value * 100).toFixed(1)}${NARROW}%`;
 }
 
+/** How many times as fast: 1.834 -> "1.83×". */
+export function times(value: number): string {
+  return `${value.toFixed(2)}×`;
+}
+
 /** How fast a job works: "4.76 questions/s", "31.2 MB/s", and "2.50 questions/min" where a second is too short. */
 export function rate({ per_s, unit }: Rate): string {
   if (unit === "bytes") return `${bytes(per_s)}/s`;
@@ -174,6 +179,7 @@ export function taskName(task: string): string {
     perplexity: "Perplexity",
     energy: "Energy",
     finetune: "Fine-tuning",
+    speculate: "Speculative decoding",
   };
   return names[task] ?? task;
 }

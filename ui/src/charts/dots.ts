@@ -19,17 +19,18 @@ const LETTER = 6.7;
 export function dots(data: ChartData, all: Spot[], { width, identities }: Look): Drawing {
   const line = all.length > MANY ? LOW_LINE : LINE;
   const gap = all.length > MANY && data.series.length === 1 ? 0 : GAP;
-  // A row for each model that has something in the category.
+  // A row for each model, and for each series of it, that has something in the category.
+  const rowOf = (spot: Spot): string => (spot.dashed ? `${spot.model} ${spot.name}` : spot.model);
   let foot = TOP;
   const middle = new Map<string, number>();
   const groups = data.x.categories.map((name, category) => {
     const top = foot;
-    const models = [...new Set(all.filter((spot) => spot.x === category).map((spot) => spot.model))];
-    models.forEach((model, place) => middle.set(`${category} ${model}`, top + place * line + line / 2));
-    foot = top + Math.max(1, models.length) * line + gap;
+    const rows = [...new Set(all.filter((spot) => spot.x === category).map(rowOf))];
+    rows.forEach((row, place) => middle.set(`${category} ${row}`, top + place * line + line / 2));
+    foot = top + Math.max(1, rows.length) * line + gap;
     return { name: readable(name), y: (top + foot - gap) / 2 };
   });
-  const y = (spot: Spot): number => middle.get(`${spot.x} ${spot.model}`) ?? TOP;
+  const y = (spot: Spot): number => middle.get(`${spot.x} ${rowOf(spot)}`) ?? TOP;
 
   const longest = Math.max(4, ...groups.map(({ name }) => name.length));
   const left = Math.min(longest * LETTER + 16, width * 0.4);
@@ -115,7 +116,7 @@ export function dots(data: ChartData, all: Spot[], { width, identities }: Look):
           x: (spot: Spot) => axis.in(spot.y),
           y,
           symbol: (spot: Spot) => symbol(identities.of(spot.model)),
-          fill: colour,
+          fill: (spot: Spot) => (spot.dashed ? "var(--surface)" : colour(spot)),
           stroke: "var(--ink)",
           strokeWidth: 1,
         }),

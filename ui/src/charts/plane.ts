@@ -131,7 +131,7 @@ export function plane(data: ChartData, all: Spot[], { width, identities }: Look)
           points,
           crowded
             ? { className: "points", ...place, r: 1.5, fill: colour, stroke: "none" }
-            : { className: "points", ...place, symbol: marker, fill: colour, stroke: "var(--ink)", strokeWidth: 1 },
+            : { className: "points", ...place, symbol: marker, fill: (spot: Spot) => (spot.dashed ? "var(--surface)" : colour(spot)), stroke: "var(--ink)", strokeWidth: 1 },
         ),
         mark("published"),
         mark("claimed"),

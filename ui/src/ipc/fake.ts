@@ -5,11 +5,11 @@ import { fakeComparison, HUB_MMLU, ownMmlu, STARTER_MMLU, SUBJECTS } from "./fak
 import { storedCharts } from "./fakeCharts";
 import { fullPast } from "./fakeFull";
 import { fakeCatalogue } from "./fakeCatalogue";
-import { FakeTune } from "./fakeTune";
+import { FakeSpeculate } from "./fakeSpeculate";
 import { failed } from "./fakeJobs";
 import type {
   ApiError, BenchRequest, Chat, ChartData, ChatEvent, ChatSend, ChatSummary, Exported, ExportFormat,
-  ExportRequest, FileDrop, Ipc, Job, MmluSource, MmluSubject, ModelDetails, ModelEntry, ModelIdentity, Reply, RunComparison,
+  ExportRequest, FileDrop, Ipc, Job, MmluSource, MmluSubject, ModelDetails, ModelEntry, ModelIdentity, Reply, ReplySpeculation, RunComparison,
   RunDetails, RunSummary, Scorecard, ScorecardForecast, ScorecardHead, ScorecardRequest, ScorecardSize, Settings,
 } from "./index";
 
@@ -31,10 +31,9 @@ export interface StoredCard {
 
 const QUESTIONS: Record<ScorecardSize, number> = { quick: 100, standard: 1140, full: 14_042 };
 
-export class FakeIpc extends FakeTune implements Ipc {
+export class FakeIpc extends FakeSpeculate implements Ipc {
   chats: Chat[] = [];
   cards: StoredCard[] = [];
-  runs: RunDetails[] = [];
   kept: Settings = { theme: "system", threads: null };
   reply: string;
   /** Every request of a chat, in order, for tests to look at. */
@@ -70,7 +69,10 @@ export class FakeIpc extends FakeTune implements Ipc {
     const fake = new FakeIpc({ paceMs: 40 });
     const asked = new URLSearchParams(location.search);
     if (asked.get("state") === "empty") fake.models = [];
-    if (asked.get("state") === "full") Object.assign(fake, fullPast(fake.models, fake.now(), () => fake.nextId++));
+    if (asked.get("state") === "full") {
+      Object.assign(fake, fullPast(fake.models, fake.now(), () => fake.nextId++));
+      fake.installPair();
+    }
     const theme = asked.get("theme");
     if (theme === "dark" || theme === "light") fake.kept = { theme, threads: null };
     Object.assign(window, { fakeIpc: fake });
@@ -176,6 +178,7 @@ export class FakeIpc extends FakeTune implements Ipc {
     const words = this.reply.match(/\s*\S+/g) ?? [];
     let text = "";
     let tokens = 0;
+    const drafts = (): ReplySpeculation | null => this.drafts(model, send.options.draft ?? null, tokens);
     const ended = (finish_reason: string, error: ApiError | null = null): Reply => ({
       model,
       text,
@@ -184,6 +187,7 @@ export class FakeIpc extends FakeTune implements Ipc {
       ttft_s: tokens > 0 ? 0.183 : null,
       tokens_per_s: tokens > 1 ? 151.7 : null,
       finish_reason,
+      speculation: drafts(),
       error,
     });
     onEvent({ kind: "loading", column });
@@ -202,7 +206,7 @@ export class FakeIpc extends FakeTune implements Ipc {
       if (tokens >= (send.options.max_tokens ?? 512)) return ended("length");
       text += word;
       tokens += 1;
-      onEvent({ kind: "text", column, text: word, tokens });
+      onEvent({ kind: "text", column, text: word, tokens, speculation: drafts() });
       await this.beat();
     }
     return ended("stop");
@@ -283,6 +287,7 @@ export class FakeIpc extends FakeTune implements Ipc {
     if (bench !== undefined) void this.#measure(id, bench);
     this.resumeFetching(id);
     this.resumeTuning(id);
+    this.resumeSpeculation(id);
   }
 
   // ------------------------------------------------------------ results, settings
@@ -419,7 +424,7 @@ export class FakeIpc extends FakeTune implements Ipc {
     this.#drops.forEach((listener) => listener(drop));
   }
 
-    #chat(id: number): Chat {
+  #chat(id: number): Chat {
     const chat = this.chats.find((known) => known.id === id);
     if (chat === undefined) throw failed(`There is no chat ${id}.`);
     return chat;

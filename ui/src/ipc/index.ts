@@ -15,6 +15,7 @@ import type {
   DatasetOptions,
   DiskUsage,
   DownloadPlan,
+  Drafter,
   Exported,
   ExportFormat,
   ExportRequest,
@@ -27,11 +28,14 @@ import type {
   FoundModel,
   HubAccount,
   Job,
+  KnownPair,
+  LabPrompt,
   MmluSource,
   MmluSubject,
   ModelDetails,
   ModelEntry,
   ModelIdentity,
+  PairCheck,
   QuantChoice,
   RunComparison,
   RunDetails,
@@ -42,6 +46,8 @@ import type {
   ScorecardHead,
   ScorecardRequest,
   Settings,
+  Speculation,
+  SpeculationRequest,
   TimeLapse,
   TimeLapseHead,
   TimeLapseRequest,
@@ -113,6 +119,15 @@ export interface Ipc {
   exportAdapter(id: number, folder: string): Promise<Exported>;
   /** Shows the folder of an adapter in the system's program for files. */
   openAdapterFolder(id: number): Promise<void>;
+
+  /** Pairs of the catalogue, those on this machine first. */
+  knownPairs(): Promise<KnownPair[]>;
+  /** Whether a target and a draft can work together, token by token. */
+  checkPair(target: string, drafter: Drafter): Promise<PairCheck>;
+  labPrompts(): Promise<LabPrompt[]>;
+  startSpeculation(request: SpeculationRequest): Promise<Job>;
+  /** A measured pair, by its run. */
+  loadSpeculation(run: number): Promise<Speculation>;
 
   mmluSource(): Promise<MmluSource>;
   /** Checks the official folder, archive or parquet files, and keeps them as the source. */

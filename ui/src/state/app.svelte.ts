@@ -1,14 +1,15 @@
 // What every view may use: the program behind the window, models, jobs, settings, and where the person is.
 import { createContext } from "svelte";
-import type { Ipc } from "../ipc";
+import type { Drafter, Ipc } from "../ipc";
 import { Hub } from "./hub.svelte";
 import { Identities } from "./identity.svelte";
 import { Jobs } from "./jobs.svelte";
 import { MmluQuestions } from "./mmlu.svelte";
 import { Models } from "./models.svelte";
+import { Pairs } from "./pairs.svelte";
 import { Preferences } from "./preferences.svelte";
 
-export const VIEWS = ["scorecard", "models", "chat", "benchmarks", "finetune", "results", "settings"] as const;
+export const VIEWS = ["scorecard", "models", "chat", "benchmarks", "finetune", "speculate", "results", "settings"] as const;
 export type View = (typeof VIEWS)[number];
 
 export const VIEW_NAMES: Record<View, string> = {
@@ -17,6 +18,7 @@ export const VIEW_NAMES: Record<View, string> = {
   chat: "Chat",
   benchmarks: "Benchmarks",
   finetune: "Fine-tune",
+  speculate: "Speculate",
   results: "Results",
   settings: "Settings",
 };
@@ -26,13 +28,16 @@ export type Wanted =
   | { kind: "scorecard"; id: number }
   | { kind: "run"; id: number }
   | { kind: "model"; id: string }
+  | { kind: "get"; id: string }
   | { kind: "import"; path?: string }
   | { kind: "bench"; model: string }
   | { kind: "dataset"; path: string }
   | { kind: "tune"; model: string }
   | { kind: "finetune"; id: number }
   | { kind: "chat"; id: number }
-  | { kind: "new-chat"; models: string[] }
+  | { kind: "speculate"; target: string }
+  | { kind: "speculation"; run: number }
+  | { kind: "new-chat"; models: string[]; draft?: Drafter }
   | { kind: "measure"; models: string[] };
 
 export class AppState {
@@ -44,6 +49,7 @@ export class AppState {
   readonly models: Models;
   readonly jobs: Jobs;
   readonly mmlu: MmluQuestions;
+  readonly pairs: Pairs;
   readonly preferences: Preferences;
 
   constructor(ipc: Ipc) {
@@ -51,6 +57,7 @@ export class AppState {
     this.hub = new Hub(ipc);
     this.identities = new Identities(ipc);
     this.models = new Models(ipc, this.identities);
+    this.pairs = new Pairs(ipc, this.models);
     this.jobs = new Jobs(ipc);
     // What was fetched or quantized is a model like the others, wherever the person looks.
     this.jobs.onChange((job) => {

@@ -10,6 +10,7 @@ import {
   type Ipc,
   type Reply,
   type ReplyOptions,
+  type ReplySpeculation,
 } from "../../ipc";
 
 /** What a column does at this moment. */
@@ -26,6 +27,8 @@ export class LiveReply {
   stage = $state.raw<Stage>({ kind: "waiting", reason: "" });
   text = $state("");
   tokens = $state(0);
+  /** How drafts fare, where they are asked for. */
+  speculation = $state.raw<ReplySpeculation | null>(null);
 
   constructor(model: string, column: number) {
     this.model = model;
@@ -48,6 +51,7 @@ export function defaultOptions(): Options {
     repetition_penalty: 1,
     seed: 0,
     stop: [],
+    draft: null,
   };
 }
 
@@ -79,7 +83,7 @@ export class Thread {
     const thread = new Thread(ipc, chat.models, onSaved);
     thread.id = chat.id;
     thread.title = chat.title;
-    thread.options = { ...defaultOptions(), ...chat.options };
+    thread.options = { ...defaultOptions(), ...chat.options, draft: chat.options.draft ?? null };
     thread.turns = chat.turns;
     return thread;
   }
@@ -194,6 +198,7 @@ export class Thread {
         if (reply.stage.kind !== "writing") reply.stage = { kind: "writing" };
         reply.text += event.text;
         reply.tokens = event.tokens;
+        reply.speculation = event.speculation ?? null;
         break;
       case "finished":
         reply.text = event.reply.text;
@@ -230,6 +235,7 @@ function brokenOff(column: LiveReply, error: ApiError): Reply {
     ttft_s: null,
     tokens_per_s: null,
     finish_reason: error.code === "cancelled" ? "cancelled" : "error",
+    speculation: column.speculation,
     error: error.code === "cancelled" ? null : error,
   };
 }

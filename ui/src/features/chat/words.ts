@@ -1,5 +1,5 @@
 // What happens in a chat, in words.
-import type { ModelEntry, Reply } from "../../ipc";
+import type { ModelEntry, Reply, ReplySpeculation } from "../../ipc";
 import { capital, count, duration, significant } from "../../format";
 import type { Stage } from "./thread.svelte";
 
@@ -28,6 +28,22 @@ export function statistics(reply: Reply): string[] {
   if (reply.prompt_tokens > 0) parts.push(`prompt ${count(reply.prompt_tokens)}`);
   parts.push(finishWords(reply));
   return parts;
+}
+
+/** How drafts fare: "accepted 71 % of drafts, 1.8×", that they do not pay, or why there are none. */
+export function speculationWords(found: ReplySpeculation): string {
+  if (found.problem !== null) return `without drafts: ${found.problem}`;
+  const parts: string[] = [];
+  if (found.drafted === 0) parts.push("nothing drafted yet");
+  else parts.push(`accepted ${Math.round((100 * found.accepted) / found.drafted)}\u202f% of drafts`);
+  if (found.speedup !== null) parts.push(`${found.speedup.toFixed(1)}×`);
+  if (found.switched_off) parts.push("does not pay here, switched itself off");
+  return parts.join(", ");
+}
+
+/** The same figures in full, for the tip. */
+export function speculationDetails(found: ReplySpeculation): string {
+  return `Speculative decoding with ${found.draft}: ${count(found.accepted)} of ${count(found.drafted)} drafted tokens accepted`;
 }
 
 /** What a model does now. */
