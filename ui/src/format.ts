@@ -179,7 +179,7 @@ export function taskName(task: string): string {
     perplexity: "Perplexity",
     energy: "Energy",
     finetune: "Fine-tuning",
-    speculate: "Speculative decoding",
+    speculate: "Speculation",
   };
   return names[task] ?? task;
 }

@@ -10,7 +10,7 @@ import { key, openOn, openWindow, press, type } from "./window";
 describe("the keyboard", () => {
   it("opens views by their number, and a new chat", async () => {
     await openWindow();
-    for (const [number, view] of [["2", "models"], ["4", "benchmarks"], ["5", "finetune"], ["6", "results"], ["7", "settings"], ["1", "scorecard"]] as const) {
+    for (const [number, view] of [["2", "models"], ["4", "benchmarks"], ["5", "finetune"], ["6", "speculate"], ["7", "results"], ["8", "settings"], ["1", "scorecard"]] as const) {
       await key(number, { ctrlKey: true });
       await screen.findByTestId(`view-${view}`);
     }
