@@ -6,14 +6,18 @@ import { cleanup, fireEvent, render, screen, within } from "@testing-library/sve
 import { describe, expect, it } from "vitest";
 import { linear, logarithmic } from "../src/charts/scale";
 import { placeLabels } from "../src/charts/labels";
-import type { ChartData } from "../src/ipc";
+import type { ChartData, SpeculationRequest } from "../src/ipc";
 import { FakeIpc } from "../src/ipc/fake";
 import { checkpointChart, storedCharts, subjectChart } from "../src/ipc/fakeCharts";
 import { fakeModels, fakeScorecard } from "../src/ipc/fakeData";
+import { fakeReport, labCharts } from "../src/ipc/fakeSpeculation";
 import ChartOnApp from "./ChartOnApp.svelte";
 
 const models = fakeModels().filter((model) => model.problem === null);
 const { charts: measured } = fakeScorecard(1, 0, "standard", models, 100);
+const LAB: SpeculationRequest = {
+  target: "starter", drafter: { kind: "lookup" }, k: "auto", kinds: ["chat", "code"], prompts: [], raw: false, temperature: 0, seed: 0, max_tokens: 64, repeat: 3, sweep: false,
+};
 const subjects = Array.from({ length: 57 }, (_, at) => `subject_${at}`);
 const heat = subjectChart(subjects, models);
 const charts = [...measured, ...storedCharts(models), checkpointChart(models)];
@@ -58,6 +62,20 @@ describe("a chart and its table", () => {
         expect(Math.abs(digits(hi) - point.hi)).toBeLessThanOrEqual(0.05 * point.hi);
       }
     });
+  });
+
+  it("keep two series of one model apart: a row each, the second one hollow", () => {
+    const [data] = labCharts(fakeReport(1, LAB, { differs: false, pays: true }));
+    if (data === undefined) throw new Error("no chart");
+    const chart = draw(data);
+    const points = within(chart).getAllByTestId("chart-point");
+    expect(points).toHaveLength(4);
+    expect(new Set(points.map((point) => point.getAttribute("transform")?.replace(/translate\([\d.]+/, ""))).size).toBe(4);
+    const [measuredFill, , predictedFill] = points.map((point) => point.getAttribute("fill"));
+    expect(measuredFill).toMatch(/series/);
+    expect(predictedFill).toBe("var(--surface)");
+    expect(tableOf(chart).map((row) => row.slice(0, 2))).toEqual([["measured", "Chat"], ["measured", "Code"], ["predicted", "Chat"], ["predicted", "Code"]]);
+    expect(within(chart).getByTestId("chart-table").querySelector("th")?.textContent).toBe("Series");
   });
 
   it("hold every cell of a heat map", () => {

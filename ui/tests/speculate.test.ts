@@ -218,7 +218,7 @@ describe("a result", () => {
     expect(screen.getByTestId("lab-advice").dataset["on"]).toBe("true");
     expect(screen.getByTestId("lab-advice").textContent).toContain("Switch it on, k = 4");
     const facts = screen.getByTestId("lab-facts").textContent ?? "";
-    for (const words of ["24.4\u202ftok/s", `Predicted speed-up${report.predicted_speedup?.toFixed(2)}×`, "Drafts accepted87.6\u202f%", "Alpha", "Tokens a pass7.52"]) {
+    for (const words of ["24.4\u202ftok/s", `Predicted speed-up${report.predicted_speedup?.toFixed(2)}×`, "Drafts accepted87.6\u202f%", "Alpha0.94", "Tokens a pass7.52"]) {
       expect(facts).toContain(words);
     }
     const row = screen.getByTestId("lab-row-summary").textContent ?? "";

@@ -40,6 +40,11 @@ export function share(value: number | null): string {
   return value === null ? "–" : percent(value);
 }
 
+/** A probability, as papers write it: "0.81". */
+export function chance(value: number | null): string {
+  return value === null ? "–" : value.toFixed(2);
+}
+
 /** What the two texts prove; of drawn text, what holds all the same. */
 export function proofWords(report: SpeculationReport): { sign: "same" | "differs" | "drawn"; words: string } {
   const all = count(report.tokens.length);
