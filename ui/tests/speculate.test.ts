@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { FakeIpc } from "../src/ipc/fake";
 import { fakeModels } from "../src/ipc/fakeData";
 import { installed } from "../src/ipc/fakeSpeculate";
-import { finished, openChat, openOn, press, reply, say, type } from "./window";
+import { finished, key, openChat, openOn, press, reply, say, type } from "./window";
 
 const PAIR = ["smollm2-1.7b", "starter"] as const;
 
@@ -81,6 +81,16 @@ describe("a pair", () => {
     await works();
     await new Promise((resolve) => setTimeout(resolve, 90));
     expect(screen.getByTestId("lab-check").dataset["works"]).toBe("true");
+  });
+
+  it("begins with a target from the palette", async () => {
+    await openOn(withPair());
+    await screen.findByTestId("pick-starter");
+    await key("k", { ctrlKey: true });
+    await type("palette-input", "speed up smollm2 1.7b");
+    await key("Enter");
+    expect(((await screen.findByTestId("lab-target")) as HTMLSelectElement).value).toBe(PAIR[0]);
+    expect(screen.getByTestId("lab-missing").textContent).toContain("Choose who drafts");
   });
 
   it("whose check fails can be looked at again", async () => {

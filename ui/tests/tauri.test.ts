@@ -21,9 +21,11 @@ describe("commands", () => {
     });
     expect(await tauriIpc.listChats("whale")).toEqual([]);
     await tauriIpc.dismissJob(7);
+    await tauriIpc.checkPair("smollm2-1.7b", { kind: "model", model: "starter" });
     expect(asked).toEqual([
       ["list_chats", { search: "whale" }],
       ["dismiss_job", { id: 7 }],
+      ["check_pair", { target: "smollm2-1.7b", drafter: { kind: "model", model: "starter" } }],
     ]);
   });
 
