@@ -16,11 +16,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use billion_workbench::api::{
-    ChatEvent, ChatSend, ChatTurn, ErrorCode, Job, JobState, Reply, ReplyOptions, RunDetails,
-    Scorecard, ScorecardRequest, ScorecardSize,
+    ChatEvent, ChatSend, ChatTurn, DraftLength, Drafter, ErrorCode, Job, JobState, PromptKind,
+    Reply, ReplyOptions, RunDetails, Scorecard, ScorecardRequest, ScorecardSize,
+    SpeculationRequest,
 };
 use billion_workbench::{
-    EngineOptions, MmluRequest, OpenOptions, ReplyRequest, Workbench, run_engine_worker,
+    EngineOptions, MmluRequest, OpenOptions, ReplyRequest, SpeculateRequest, Workbench,
+    run_engine_worker,
 };
 
 /// A cancelled worker is killed after two seconds; the rest is for a machine that is busy with other tests.
@@ -50,7 +52,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--list") {
         return;
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("a_chat_is_streamed_stored_edited_and_found", chat),
         ("a_stopped_reply_ends_soon_and_keeps_its_text", stop),
         ("a_killed_worker_is_said_and_the_next_reply_works", killed),
@@ -64,6 +66,8 @@ fn main() {
             killed_often,
         ),
         ("a_template_that_runs_on_ends_with_its_worker", runs_on),
+        ("drafts_change_no_reply_and_say_how_they_fare", drafted),
+        ("a_pair_is_checked_measured_and_stored", pair),
         ("what_cannot_be_done_is_said", refused),
     ];
     let chosen = arguments.iter().find(|argument| !argument.starts_with('-'));
@@ -205,6 +209,162 @@ fn chat() {
     );
     workbench.delete_chat(chat).unwrap();
     assert_eq!(workbench.chats("").unwrap().len(), 1);
+}
+
+/// The starter model under another path: a draft that is always right.
+fn twin(folder: &Path) -> String {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../starter/pack/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let twin = folder.join("twin.gguf");
+    std::fs::copy(starter, &twin).unwrap();
+    twin.display().to_string()
+}
+
+fn tiny() -> String {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/fixtures/gqa.gguf");
+    fixture.display().to_string()
+}
+
+fn drafted() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let question = "Say the sentence \"the cat sat on the mat\" five times.";
+    let with = |draft: Option<Drafter>| {
+        let mut send = send(question, 48);
+        send.options.draft = draft;
+        let events = answer(&workbench, &send);
+        let live = events.iter().any(
+            |event| matches!(event, ChatEvent::Text { speculation: Some(s), .. } if s.drafted > 0),
+        );
+        (finished(&events)[0].clone(), saved(&events), live)
+    };
+    let (plain, ..) = with(None);
+    assert_eq!(plain.speculation, None);
+
+    let (lookup, chat, live) = with(Some(Drafter::Lookup));
+    assert_eq!(lookup.text, plain.text);
+    let fared = lookup.speculation.unwrap();
+    assert_eq!(fared.draft, "prompt lookup");
+    assert!(fared.accepted <= fared.drafted && fared.problem.is_none());
+    assert!(live && fared.drafted > 0, "{fared:?}");
+    // It stays with the chat.
+    let stored = workbench.chat(chat).unwrap();
+    assert_eq!(stored.options.draft, Some(Drafter::Lookup));
+
+    let model = Drafter::Model {
+        model: twin(dir.path()),
+    };
+    let (twin, ..) = with(Some(model));
+    assert_eq!(twin.text, plain.text);
+    let fared = twin.speculation.unwrap();
+    assert!(
+        fared.drafted > 0 && fared.accepted == fared.drafted,
+        "the same model is always right: {fared:?}"
+    );
+    let (again, ..) = with(None);
+    assert_eq!((again.text, again.speculation), (plain.text.clone(), None));
+
+    // A draft that cannot be one is no reason not to answer.
+    for model in [tiny(), "starter".to_owned(), "/nowhere.gguf".to_owned()] {
+        let (reply, ..) = with(Some(Drafter::Model {
+            model: model.clone(),
+        }));
+        assert_eq!(reply.text, plain.text, "{model}");
+        let problem = reply.speculation.unwrap().problem.unwrap();
+        assert!(!problem.is_empty(), "{model}");
+    }
+}
+
+fn pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let workbench = open(dir.path());
+    let model = |model: String| Drafter::Model { model };
+    let check = |drafter: &Drafter| workbench.check_pair("starter", drafter).unwrap();
+    assert!(check(&Drafter::Lookup).works);
+    let other = check(&model(tiny()));
+    let problem = other.problem.unwrap();
+    assert!(!other.works && other.notes.is_empty());
+    assert!(
+        problem.contains("token ") && problem.contains("tokens differ"),
+        "{problem}"
+    );
+    let twin = twin(dir.path());
+    let same = check(&model(twin.clone()));
+    assert!(same.works && same.notes[0].contains("49,152"), "{same:?}");
+
+    let ask = SpeculationRequest {
+        target: "starter".to_owned(),
+        drafter: model(twin),
+        k: DraftLength::Fixed(3),
+        kinds: vec![PromptKind::Chat],
+        prompts: vec!["Count to ten.".to_owned()],
+        raw: false,
+        temperature: 0.0,
+        seed: 0,
+        max_tokens: 24,
+        repeat: 2,
+        sweep: false,
+    };
+    let request = |ask: SpeculationRequest| SpeculateRequest {
+        ask,
+        engine: EngineOptions::default(),
+        draft_device: None,
+    };
+    let report = workbench
+        .speculate(&request(ask.clone()), &mut |_| {})
+        .unwrap();
+    assert_eq!(
+        (report.identical, report.acceptance_rate),
+        (Some(true), Some(1.0))
+    );
+    assert_eq!(report.baseline_sha256, report.speculative_sha256);
+    assert_eq!(report.by_prompt.len(), 2);
+    for prompt in &report.by_prompt {
+        let text: String = prompt
+            .pieces
+            .iter()
+            .map(|piece| piece.text.as_str())
+            .collect();
+        assert!(text.starts_with(&prompt.text), "{text:?} {:?}", prompt.text);
+        let tokens: u32 = prompt.pieces.iter().map(|piece| piece.tokens).sum();
+        assert_eq!(tokens as usize, prompt.tokens.len());
+        assert!(prompt.tokens_per_step > 2.0 && prompt.costs.draft_step_s > 0.0);
+        assert_eq!(prompt.speedup_repeats.runs.len(), 2);
+    }
+    let shown = workbench.speculation(report.run).unwrap();
+    assert_eq!(shown.report, report);
+    assert!(
+        shown
+            .command
+            .contains("billion speculate --target starter --draft ")
+    );
+    assert!(!shown.charts.is_empty());
+    let details = latest_run(&workbench);
+    assert_eq!(
+        (details.summary.id, details.summary.task.as_str()),
+        (report.run, "speculate")
+    );
+
+    let refused = |change: &dyn Fn(&mut SpeculationRequest)| {
+        let mut ask = ask.clone();
+        change(&mut ask);
+        let error = workbench.speculate(&request(ask), &mut |_| {}).unwrap_err();
+        error.message
+    };
+    assert!(refused(&|ask| ask.drafter = model(tiny())).contains("cannot work together"));
+    assert!(refused(&|ask| ask.k = DraftLength::Fixed(16)).contains("1 to 15"));
+    assert!(
+        refused(&|ask| {
+            ask.kinds.clear();
+            ask.prompts.clear();
+        })
+        .contains("no prompt")
+    );
+    assert!(refused(&|ask| ask.temperature = f32::NAN).contains("temperature"));
+    assert!(refused(&|ask| ask.max_tokens = 1).contains("cannot be timed"));
+    assert!(refused(&|ask| ask.target = "/nowhere.gguf".to_owned()).contains("nowhere"));
+    let one = |run: u32| workbench.speculation(run);
+    assert!(one(9_999).unwrap_err().message.contains("no run 9999"));
 }
 
 fn stop() {

@@ -7,6 +7,7 @@ mod hub;
 mod loopback;
 mod measuring;
 mod sharing;
+mod speculate;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -282,12 +283,13 @@ fn a_start_that_fails_says_why() {
     assert!(still_open, "the app ended before anyone could read why");
 }
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "scorecard",
     "models",
     "chat",
     "benchmarks",
     "finetune",
+    "speculate",
     "results",
     "settings",
 ];
