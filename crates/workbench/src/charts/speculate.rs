@@ -17,14 +17,21 @@ pub(crate) fn speculation_charts(report: &SpeculationReport, name: &str) -> Vec<
         marks: Vec::new(),
         dashed,
     };
-    let dots = |title: &str, y: Axis, points: Vec<ChartPoint>| ChartData {
+    let dots = |title: &str, y: Axis, all: Vec<ChartSeries>| ChartData {
         title: title.to_owned(),
         form: ChartForm::Dots,
         x: categories("Prompt", names.clone()),
         y,
         value: None,
-        series: vec![series(name, points, false)],
+        series: all
+            .into_iter()
+            .filter(|series| !series.points.is_empty())
+            .collect(),
     };
+    let predicted = report.by_prompt.iter().enumerate();
+    let predicted = predicted
+        .filter_map(|(place, prompt)| Some(bare(place as f64, prompt.predicted_speedup?)))
+        .collect();
     let speedups = report.by_prompt.iter().enumerate();
     let speedups = speedups
         .filter(|(_, prompt)| prompt.speedup > 0.0)
@@ -47,14 +54,17 @@ pub(crate) fn speculation_charts(report: &SpeculationReport, name: &str) -> Vec<
     };
     shown([
         dots(
-            "Speed-up by prompt: median and range of the repeats",
+            "Speed-up by prompt: median and range of the repeats, and predicted",
             speed_up(),
-            speedups,
+            vec![
+                series("measured", speedups, false),
+                series("predicted", predicted, true),
+            ],
         ),
         dots(
             "Drafted tokens that were accepted, by prompt",
             measured("Accepted", "%"),
-            acceptance,
+            vec![series(name, acceptance, false)],
         ),
         ChartData {
             title: "Speed-up by number of drafted tokens, measured and predicted".to_owned(),
@@ -79,7 +89,7 @@ fn speed_up() -> Axis {
             value: 1.0,
             label: "plain decoding".to_owned(),
         }),
-        ..measured("Speed-up", "times")
+        ..measured("Speed-up", "×")
     }
 }
 
