@@ -1,7 +1,7 @@
 //! How near products with frozen weights come to the machine in training: operations a second forward and backward, by
 //! format, threads and rows.
 //!
-//! `cargo run --release -p billion-kernels --example training_speed [-- FORMAT...]`
+//! `cargo run --release -p billion-kernels --example training_kernels [-- FORMAT...]`
 
 use billion_kernels::training::{Arithmetic, PackedRows, Stored, backward, forward};
 use billion_kernels::{Format, Isa, Pool, quantize};
