@@ -56,7 +56,9 @@ impl Workbench {
         };
         let checked = self.check_pair(&target, &drafter)?;
         if let Some(problem) = checked.problem {
-            return Err(ApiError::failed(problem));
+            return Err(ApiError::failed(format!(
+                "these models cannot work together: {problem}"
+            )));
         }
         let request = SpeculateRequest {
             ask: SpeculationRequest {

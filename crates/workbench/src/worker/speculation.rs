@@ -54,7 +54,7 @@ pub(super) fn check_pair(work: Work<'_>, target: &Path, draft: &Path) -> Result<
 )]
 pub(super) fn disagree(found: Disagreement) -> ApiError {
     failed(format!(
-        "these models cannot work together: {found}; a draft must have been trained with the target's tokenizer, so choose one of the same family, or prompt lookup"
+        "{found}; a draft must have been trained with the target's tokenizer, so choose one of the same family, or prompt lookup"
     ))
 }
 
