@@ -59,7 +59,7 @@ pub(crate) fn report(
     };
     let counts = prompts
         .iter()
-        .fold(Counts::default(), |sum, prompt| added(sum, &prompt.counts));
+        .fold(Counts::default(), |sum, prompt| added(&sum, &prompt.counts));
     let written: usize = prompts
         .iter()
         .map(|p| p.trace.len().saturating_sub(1))
@@ -169,7 +169,7 @@ fn by_k(prompts: &[PromptOutcome]) -> Vec<LengthSpeed> {
             let drafted = together(of.iter().map(|(_, tried)| tried.timing)).rate()?;
             let plain = together(of.iter().flat_map(|(p, _)| p.plain.iter().copied())).rate()?;
             let counts = of.iter().fold(Counts::default(), |sum, (_, tried)| {
-                added(sum, &tried.counts)
+                added(&sum, &tried.counts)
             });
             let written = of.iter().map(|(_, tried)| tried.timing.tokens).sum();
             Some(LengthSpeed {
@@ -202,13 +202,13 @@ fn predicted(prompts: &[PromptOutcome], of: impl Fn(&PromptOutcome) -> Option<f6
     (any && drafted_s > 0.0).then(|| plain_s / drafted_s)
 }
 
-fn added(sum: Counts, one: &Counts) -> Counts {
+fn added(sum: &Counts, one: &Counts) -> Counts {
     Counts {
         drafted: sum.drafted + one.drafted,
         accepted: sum.accepted + one.accepted,
         tested: sum.tested + one.tested,
         passes: sum.passes + one.passes,
-        ..sum
+        ..sum.clone()
     }
 }
 

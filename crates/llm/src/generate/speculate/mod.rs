@@ -249,16 +249,14 @@ impl Round<'_, '_> {
                 .width(self.counts)
                 .min(room)
                 .min(writer.left().saturating_sub(1));
-            let before = self.counts.drafting;
             let draft = if most > 0 {
                 self.drafter
                     .draft(writer.history(), most, options, self.codec, self.counts)?
             } else {
                 Vec::new()
             };
-            if !draft.is_empty() && self.drafter.is_model() {
-                self.pace
-                    .drafted(draft.len(), self.counts.drafting.saturating_sub(before));
+            if let Some((steps, took)) = self.drafter.steps() {
+                self.pace.drafted(steps, took);
             }
             let mut run = Vec::with_capacity(1 + draft.len());
             run.push(last);
@@ -386,6 +384,8 @@ enum Drafter<'a> {
         vocab_size: usize,
         /// It has run the text once.
         begun: bool,
+        /// Steps of the last draft and their time, without what it had to catch up with after a pause.
+        steps: Option<(usize, Duration)>,
     },
     Lookup(Lookup),
 }
@@ -402,13 +402,18 @@ impl<'a> Drafter<'a> {
                 }),
                 vocab_size,
                 begun: false,
+                steps: None,
             },
             Draft::Lookup(lookup) => Self::Lookup(lookup),
         }
     }
 
-    fn is_model(&self) -> bool {
-        matches!(self, Self::Model { .. })
+    /// Steps of the last draft and their time; none where they tell nothing of a step's cost.
+    fn steps(&mut self) -> Option<(usize, Duration)> {
+        match self {
+            Self::Model { steps, .. } => steps.take(),
+            Self::Lookup(_) => None,
+        }
     }
 
     /// At most `most` tokens after `history`, each with what it was drawn from.
@@ -431,6 +436,7 @@ impl<'a> Drafter<'a> {
                 sampler,
                 vocab_size: of_target,
                 begun,
+                steps,
             } => {
                 let vocab_size = decoder.vocab_size();
                 let room = decoder.context_len().saturating_sub(history.len());
@@ -442,6 +448,8 @@ impl<'a> Drafter<'a> {
                 let mut before = Instant::now();
                 let seq = session.rewind_to(*decoder, history)?;
                 let mut logits = Vec::new();
+                // After a draft that was kept whole there are two tokens to run, else one; more are those of a pause.
+                let caught_up = history.len() - session.held.len() > 2;
                 while session.held.len() < history.len() {
                     let done = session.held.len();
                     let end = chunk_end(history.len(), done, options);
@@ -456,6 +464,7 @@ impl<'a> Drafter<'a> {
                 }
                 let mut text = history.to_vec();
                 let mut draft: Vec<(u32, Distribution)> = Vec::with_capacity(most);
+                let stepped = if caught_up { Instant::now() } else { before };
                 loop {
                     if logits.iter().any(|logit| logit.is_nan()) {
                         // A damaged draft is no reason to stop the target.
@@ -476,6 +485,8 @@ impl<'a> Drafter<'a> {
                     logits = session.append(*decoder, seq, &[token], &[0])?;
                 }
                 counts.drafting += before.elapsed();
+                let ran = draft.len().saturating_sub(usize::from(caught_up));
+                *steps = (ran > 0).then(|| (ran, stepped.elapsed()));
                 Ok(draft)
             }
         }

@@ -26,12 +26,20 @@ const FIRST_PAUSE: usize = 48;
 const LONGEST_PAUSE: usize = 768;
 /// Rounds of a try.
 const TRY_ROUNDS: usize = 2;
+/// Passes with drafts after which a plain one is made, so that its cost is known of this place of the text.
+const PLAIN_EVERY: usize = 48;
+/// First measurements of a cost of which the least counts: the first passes may still wait for memory.
+const SETTLING: u32 = 3;
 
 /// Decides, and learns from what came of it.
 pub(super) struct Pace {
     width: Width,
     /// Seconds of a pass of the target by rows (at 0 nothing); none while not measured.
     pass_s: [Option<f64>; MOST_DRAFTED + 2],
+    /// How often each was measured.
+    measured: [u32; MOST_DRAFTED + 2],
+    /// Passes since the last plain one.
+    since_plain: usize,
     /// Seconds of a step of the draft; 0 for one that costs nothing.
     draft_s: f64,
     accepted: f64,
@@ -48,6 +56,8 @@ impl Pace {
         Self {
             width,
             pass_s: [None; MOST_DRAFTED + 2],
+            measured: [0; MOST_DRAFTED + 2],
+            since_plain: 0,
             draft_s: 0.0,
             accepted: PRIOR.0 * PRIOR.1,
             tested: PRIOR.1,
@@ -77,6 +87,9 @@ impl Pace {
             if self.plain_left == 0 {
                 self.tries_left = TRY_ROUNDS;
             }
+            return 0;
+        }
+        if self.since_plain >= PLAIN_EVERY {
             return 0;
         }
         let best = self.best();
@@ -137,10 +150,18 @@ impl Pace {
 
     /// A pass of the target over `rows` rows took so long.
     pub(super) fn passed(&mut self, rows: usize, took: Duration) {
-        if let Some(cost) = self.pass_s.get_mut(rows) {
-            let took = took.as_secs_f64();
-            *cost = Some(cost.map_or(took, |cost| cost + FRESH * (took - cost)));
-        }
+        self.since_plain = if rows == 1 { 0 } else { self.since_plain + 1 };
+        let (Some(cost), Some(times)) = (self.pass_s.get_mut(rows), self.measured.get_mut(rows))
+        else {
+            return;
+        };
+        let took = took.as_secs_f64();
+        *times = times.saturating_add(1);
+        *cost = Some(match *cost {
+            None => took,
+            Some(cost) if *times <= SETTLING => cost.min(took),
+            Some(cost) => cost + FRESH * (took - cost),
+        });
     }
 
     /// A draft of `tokens` tokens took so long.
