@@ -362,7 +362,7 @@ fn pair() {
     );
     assert!(refused(&|ask| ask.temperature = f32::NAN).contains("temperature"));
     assert!(refused(&|ask| ask.max_tokens = 1).contains("cannot be timed"));
-    assert!(refused(&|ask| ask.target = "/nowhere.gguf".to_owned()).contains("nowhere"));
+    assert!(refused(&|ask| "/nowhere.gguf".clone_into(&mut ask.target)).contains("nowhere"));
     let one = |run: u32| workbench.speculation(run);
     assert!(one(9_999).unwrap_err().message.contains("no run 9999"));
 }

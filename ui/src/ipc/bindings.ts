@@ -1837,7 +1837,7 @@ export type SpeculationAdvice = {
 	on: boolean,
 	/**  With so many tokens. */
 	k: DraftLength,
-	/**  Why, in words, with figures. */
+	/**  Why, in a sentence with figures. */
 	words: string,
 };
 

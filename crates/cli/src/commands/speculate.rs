@@ -135,7 +135,7 @@ fn kind(prompt: &PromptSpeculation) -> String {
         .unwrap_or_default()
 }
 
-/// The text with its origin: accepted drafts in [brackets], what was rejected in {braces} before its correction.
+/// The text with its origin: accepted drafts in square brackets, what was rejected in braces before its correction.
 fn marked(prompt: &PromptSpeculation) -> String {
     let mut text = "[accepted] {rejected}\n".to_owned();
     for piece in &prompt.pieces {

@@ -48,7 +48,7 @@ fn measure<'a>(
 
 /// Of two tokens before only, so that it is often but not always right.
 fn half_right(tokens: &[u32], vocab_size: usize) -> Vec<f32> {
-    if tokens.len() % 3 == 0 {
+    if tokens.len().is_multiple_of(3) {
         return hashed_logits(&[7], vocab_size);
     }
     hashed_logits(tokens, vocab_size)
