@@ -2,6 +2,7 @@
 //!
 //! Batch invariance: the order in which a product's terms are added depends on its row and its columns only.
 
+use crate::activations::PANEL;
 use crate::matrix::Layout;
 use crate::parts::Parts;
 use crate::tiles::TILE;
@@ -9,6 +10,10 @@ use crate::{Activations, Isa, Matrix, Pool, scalar, tile_product};
 
 /// Chunks that each thread gets on average, so that one that lost its core does not hold up the others.
 const CHUNKS_PER_THREAD: usize = 8;
+
+/// The same for a single panel of rows: nothing asked ahead for a chunk's first weights, so each chunk costs. Measured on two
+/// Zen 5 cores with 8 rows of a 1.17B model in Q4_0, against 8 chunks: 4 take 3 % less time, 16 take 5 % more, 32 10 %.
+const CHUNKS_OF_A_PANEL: usize = 4;
 
 /// Multiply-adds below which a chunk is not worth claiming.
 const MIN_CHUNK_WORK: usize = 1 << 16;
@@ -50,8 +55,13 @@ pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, 
         return;
     }
     let work = tiles * TILE * x.cols() * x.rows();
+    let per_thread = if x.rows() > PANEL {
+        CHUNKS_PER_THREAD
+    } else {
+        CHUNKS_OF_A_PANEL
+    };
     let chunks = (work / MIN_CHUNK_WORK)
-        .clamp(1, pool.threads() * CHUNKS_PER_THREAD)
+        .clamp(1, pool.threads() * per_thread)
         .min(tiles);
     pool.run(chunks, &|chunk| {
         let (mut tile, end) = (tiles * chunk / chunks, tiles * (chunk + 1) / chunks);
