@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use billion_workbench::api::{ApiError, ErrorCode, Message, Reply, Role};
+use billion_workbench::api::{ApiError, ErrorCode, Message, Reply, ReplySpeculation, Role};
 use billion_workbench::{EngineOptions, ReplyRequest, ReplyStep, Workbench};
 use serde::Serialize;
 
@@ -191,11 +191,35 @@ fn converse(asker: &Asker<'_>, columns: &mut [Column]) -> anyhow::Result<()> {
     }
 }
 
+/// How drafts fared, in words.
+fn drafts(fared: &ReplySpeculation) -> String {
+    if let Some(problem) = &fared.problem {
+        return format!("without drafts: {problem}");
+    }
+    let mut words = match fared.drafted {
+        0 => "nothing was drafted".to_owned(),
+        drafted => format!(
+            "{} of drafts accepted",
+            output::percent(f64::from(fared.accepted) / f64::from(drafted))
+        ),
+    };
+    if let Some(speedup) = fared.speedup {
+        words = format!("{words}, {speedup:.1} times as fast");
+    }
+    if fared.switched_off {
+        words.push_str(", switched off since it did not pay");
+    }
+    words
+}
+
 /// What a reply cost, in a line.
 fn cost(reply: &Reply) -> String {
     let mut parts = vec![format!("{} tokens", reply.tokens)];
     if let Some(speed) = reply.tokens_per_s {
         parts.push(format!("{speed:.1} tokens/s"));
+    }
+    if let Some(fared) = &reply.speculation {
+        parts.push(drafts(fared));
     }
     if let Some(first) = reply.ttft_s {
         parts.push(format!("first after {first:.2} s"));
