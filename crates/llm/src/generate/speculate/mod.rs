@@ -255,6 +255,9 @@ impl Round<'_, '_> {
             } else {
                 Vec::new()
             };
+            if draft.is_empty() && self.drafter.is_lookup() {
+                self.pace.found_nothing();
+            }
             if let Some((steps, took)) = self.drafter.steps() {
                 self.pace.drafted(steps, took);
             }
@@ -406,6 +409,10 @@ impl<'a> Drafter<'a> {
             },
             Draft::Lookup(lookup) => Self::Lookup(lookup),
         }
+    }
+
+    fn is_lookup(&self) -> bool {
+        matches!(self, Self::Lookup(_))
     }
 
     /// Steps of the last draft and their time; none where they tell nothing of a step's cost.

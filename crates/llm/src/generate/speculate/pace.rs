@@ -11,8 +11,9 @@ use super::{Counts, MOST_DRAFTED, Width};
 
 /// Plain passes at the start, which tell what a token costs without drafts.
 const PLAIN_FIRST: usize = 2;
-/// Drafted tokens of a try while nothing is known.
-const FIRST_WIDTH: usize = 4;
+/// Drafted tokens of a try while nothing is known, and most of one that the odds are against.
+const FIRST_WIDTH: usize = 3;
+const DOUBTFUL_WIDTH: usize = 2;
 /// Share that a new measurement of a cost has in the running one.
 const FRESH: f64 = 0.2;
 /// What a round takes off the weight of earlier rounds in the acceptance: about the last 25 rounds count.
@@ -24,7 +25,8 @@ const MARGIN: f64 = 1.02;
 /// Plain passes before drafts are tried again; doubled with each try that fails.
 const FIRST_PAUSE: usize = 48;
 const LONGEST_PAUSE: usize = 768;
-/// Rounds of a try.
+/// Rounds of a try that the odds are against: of the first, which must tell chance from acceptance, and of later ones.
+const FIRST_TRY_ROUNDS: usize = 8;
 const TRY_ROUNDS: usize = 2;
 /// Passes with drafts after which a plain one is made, so that its cost is known of this place of the text.
 const PLAIN_EVERY: usize = 48;
@@ -49,6 +51,8 @@ pub(super) struct Pace {
     plain_left: usize,
     pause: usize,
     tries_left: usize,
+    /// The width that was last given was a try.
+    trying: bool,
 }
 
 impl Pace {
@@ -64,7 +68,8 @@ impl Pace {
             seen: (0, 0),
             plain_left: PLAIN_FIRST,
             pause: FIRST_PAUSE,
-            tries_left: TRY_ROUNDS,
+            tries_left: FIRST_TRY_ROUNDS,
+            trying: false,
         }
     }
 
@@ -81,10 +86,16 @@ impl Pace {
         self.width == Width::Auto && self.plain_left > 0 && self.pause > FIRST_PAUSE
     }
 
+    /// There was nothing to draft, which cost nothing: a try that has not been made yet.
+    pub(super) fn found_nothing(&mut self) {
+        self.tries_left += usize::from(std::mem::take(&mut self.trying));
+    }
+
     fn choose(&mut self, counts: &Counts) -> usize {
+        self.trying = false;
         if self.plain_left > 0 {
             self.plain_left -= 1;
-            if self.plain_left == 0 {
+            if self.plain_left == 0 && counts.checks > 0 {
                 self.tries_left = TRY_ROUNDS;
             }
             return 0;
@@ -92,7 +103,8 @@ impl Pace {
         if self.since_plain >= PLAIN_EVERY {
             return 0;
         }
-        let best = self.best();
+        let alpha = self.accepted / self.tested;
+        let best = self.best(alpha);
         if best > 0 {
             if counts.checks > 0 && self.tries_left == 0 {
                 self.pause = FIRST_PAUSE;
@@ -102,7 +114,16 @@ impl Pace {
         }
         if self.tries_left > 0 {
             self.tries_left -= 1;
-            return if counts.checks == 0 { FIRST_WIDTH } else { 1 };
+            self.trying = true;
+            if self.pass(2).is_none() {
+                return FIRST_WIDTH;
+            }
+            // So much better it may be, for all that was seen (one standard error, and half a token for few).
+            let error = (alpha * (1.0 - alpha) / self.tested).sqrt() + 0.5 / self.tested;
+            let hoped = self.best(alpha + error);
+            if hoped > 0 {
+                return hoped.min(DOUBTFUL_WIDTH);
+            }
         }
         self.plain_left = self.pause - 1;
         self.pause = (2 * self.pause).min(LONGEST_PAUSE);
@@ -110,11 +131,11 @@ impl Pace {
     }
 
     /// The width with the most expected tokens a second; 0 where plain decoding has, or while costs are unknown.
-    fn best(&self) -> usize {
+    fn best(&self, alpha: f64) -> usize {
         let Some(plain) = self.pass_s[1] else {
             return 0;
         };
-        let alpha = (self.accepted / self.tested).min(0.999);
+        let alpha = alpha.min(0.999);
         let rate = |k: usize| {
             let tokens = (1.0 - alpha.powi(k as i32 + 1)) / (1.0 - alpha);
             let seconds = self.pass(k + 1)? + k as f64 * self.draft_s;
