@@ -149,6 +149,11 @@ fn what_cannot_work_is_refused_with_the_reason() {
     refused(&["--target", "starter", "--lookup", "--draft", TINY], 2);
     let wide = refused(&["--target", "starter", "--lookup", "--k", "16"], 2);
     assert!(wide.contains("1 to 15, or auto"), "{wide}");
+    let cuda = refused(
+        &["--target", TINY, "--draft", TINY, "--draft-device", "cuda"],
+        1,
+    );
+    assert!(cuda.contains("billion-cuda"), "{cuda}");
     let missing = refused(
         &[
             "--target",

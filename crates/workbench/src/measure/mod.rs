@@ -179,6 +179,19 @@ impl Workbench {
         cancel: &Cancel,
         meter: &mut Meter<'_>,
     ) -> Result<Bench, ApiError> {
+        let executable = self.executable(engine)?;
+        self.bench_in(&executable, reference, engine, cancel, meter)
+    }
+
+    /// The same in a worker of this executable.
+    fn bench_in(
+        &self,
+        executable: &Path,
+        reference: &str,
+        engine: &EngineOptions,
+        cancel: &Cancel,
+        meter: &mut Meter<'_>,
+    ) -> Result<Bench, ApiError> {
         cancel.check()?;
         meter.tell("checks the file", 0);
         let model = self.resolve(reference)?;
@@ -198,7 +211,7 @@ impl Workbench {
         };
         meter.tell("loads the model", 0);
         let engine = model.engine(&self.with_settings(engine)?);
-        let mut worker = Worker::spawn(&self.executable(&engine)?)?;
+        let mut worker = Worker::spawn(executable)?;
         let loaded = worker::load(
             &mut worker,
             &model.path,

@@ -12,7 +12,7 @@ use crate::facade::Workbench;
 use crate::jobs::{Product, Work};
 use crate::models::Model;
 use crate::progress::Meter;
-use crate::requests::{EngineOptions, JobProgress, SpeculateRequest};
+use crate::requests::{EngineOptions, Executor, JobProgress, SpeculateRequest};
 use crate::speculate::{Asked, prompt_of, report};
 use crate::worker::{Ask, Event, Outcome, SpeculateAsk};
 
@@ -94,7 +94,21 @@ impl Workbench {
             Drafter::Lookup => None,
             Drafter::Model { model } => Some(self.resolve(model)?),
         };
-        let mut bench = self.bench(&ask.target, &request.engine, cancel, &mut meter)?;
+        // What runs models on a GPU runs them on the processor too.
+        let executable = match request.draft_device.as_deref() {
+            Some(device) if request.engine.device == "cpu" => self.executable(&EngineOptions {
+                device: device.to_owned(),
+                ..request.engine.clone()
+            })?,
+            _ => self.executable(&request.engine)?,
+        };
+        let mut bench = self.bench_in(
+            &executable,
+            &ask.target,
+            &request.engine,
+            cancel,
+            &mut meter,
+        )?;
         if let Some(draft) = &draft {
             meter.tell("loads the draft", 0);
             let engine = draft_engine(draft, &bench.engine, request.draft_device.as_deref());
@@ -212,12 +226,20 @@ pub(crate) fn draft_engine(
     target: &EngineOptions,
     device: Option<&str>,
 ) -> EngineOptions {
-    draft.engine(&EngineOptions {
+    let mut engine = EngineOptions {
         adapter: None,
         context_len: None,
-        device: device.map_or_else(|| target.device.clone(), ToOwned::to_owned),
         ..target.clone()
-    })
+    };
+    if let Some(device) = device.filter(|device| *device != target.device) {
+        device.clone_into(&mut engine.device);
+        // On a GPU there is only candle's.
+        engine.executor = match device {
+            "cpu" => Executor::Cpu,
+            _ => Executor::Candle,
+        };
+    }
+    draft.engine(&engine)
 }
 
 /// Says what of a request makes no sense.
