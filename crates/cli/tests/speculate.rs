@@ -87,7 +87,11 @@ fn prompt_lookup_with_the_starter_is_faster_to_tell_and_the_same() {
         program.json(&["results", "export", &run, "--format", format, "--out", out]);
     }
     let html = std::fs::read_to_string(program.folder().join("pair.html")).expect("written");
-    assert!(html.contains("speculative decoding") && html.contains("billion speculate"));
+    assert!(
+        html.contains("speculative decoding")
+            && html.contains("billion speculate")
+            && html.contains("<ins>")
+    );
 }
 
 #[test]

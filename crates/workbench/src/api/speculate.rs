@@ -49,11 +49,14 @@ pub struct KnownPair {
 }
 
 /// Kinds of prompts: how often a draft is right depends on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]
 #[serde(rename_all = "snake_case")]
 pub enum PromptKind {
     /// A question.
+    #[default]
     Chat,
     /// A program.
     Code,
@@ -223,7 +226,7 @@ pub struct SpeculationReport {
 }
 
 /// One prompt of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "specta", derive(specta::Type))]
 pub struct PromptSpeculation {
     /// Its kind.

@@ -7,6 +7,7 @@ use super::bundle::Bundle;
 use super::draw::{
     CHART_WIDTH, Identities, Picture, chart, marker, names_are_categories, svg, value_text, xml,
 };
+use super::texts::texts;
 use crate::api::{
     ApiError, Badge, ChartData, ChartForm, ChartPoint, Fact, Figure, ReferenceKind, ScorecardRow,
 };
@@ -62,6 +63,9 @@ pub(super) fn html(bundle: &Bundle) -> Result<String, ApiError> {
         for data in &bundle.charts {
             figure(&mut page, data, &identities)?;
         }
+    }
+    for run in &bundle.runs {
+        page.push_str(&texts(run)?);
     }
     page.push_str("<h2>How it was measured</h2>\n");
     if bundle.answers > 0 {

@@ -7,6 +7,7 @@ mod draw;
 mod file;
 mod html;
 mod json;
+mod texts;
 
 use std::path::Path;
 
