@@ -382,7 +382,7 @@ fn wrong_usage_is_one_line_and_status_2() {
         ),
         (
             &["speculate", "--target", "starter"],
-            "unrecognized subcommand",
+            "--draft <MODEL>|--lookup",
         ),
         (&["bench", "mmlu"], "--model"),
         (
