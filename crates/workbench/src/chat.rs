@@ -13,7 +13,7 @@ use crate::facade::Workbench;
 use crate::measure::draft_engine;
 use crate::models::Model;
 use crate::requests::{EngineOptions, ReplyRequest, ReplyStep};
-use crate::worker::{Ask, Event, Generated, Outcome, Pool, Seat};
+use crate::worker::{Ask, Event, Generated, Outcome, Seat};
 
 /// Characters of a title.
 const TITLE: usize = 60;
@@ -364,8 +364,7 @@ impl Workbench {
             )));
         }
         let engine = draft_engine(&draft, &question.engine, None);
-        Pool::add_draft(
-            seat,
+        seat.add_draft(
             &draft.path,
             &engine,
             model.needs_bytes() + draft.needs_bytes(),

@@ -57,7 +57,8 @@ impl Workbench {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as people write a hash.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

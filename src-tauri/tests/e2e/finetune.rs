@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::harness::{AFTER_WORK, SOON, Window};
-use crate::{nothing_is_cut_off, wait_for_finish};
+use crate::{pictures, wait_for_finish};
 
 /// Rows whose columns no layout knows.
 fn dataset(folder: &Path) -> std::path::PathBuf {
@@ -41,21 +41,6 @@ async fn state_is(window: &Window, state: &str) {
     window
         .wait(&format!("the training is {state}"), AFTER_WORK, &is)
         .await;
-}
-
-async fn pictures(window: &Window, name: &str, part: Option<&str>) {
-    for (width, height) in [(1000, 700), (1600, 1000)] {
-        window.resize(width, height).await;
-        if let Some(part) = part {
-            window
-                .run(&format!(
-                    "document.querySelector('[data-testid=\"{part}\"]').scrollIntoView()"
-                ))
-                .await;
-        }
-        window.picture(&format!("{name}-{width}")).await;
-        nothing_is_cut_off(window, &format!("{name} at {width} x {height}")).await;
-    }
 }
 
 #[tokio::test]

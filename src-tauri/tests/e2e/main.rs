@@ -302,6 +302,22 @@ const PARTS: [(&str, &str); 4] = [
     ("run-facts", "facts"),
 ];
 
+/// A picture in a small window and in a large one, scrolled to a part where one is named, with nothing cut off.
+pub(crate) async fn pictures(window: &Window, name: &str, part: Option<&str>) {
+    for (width, height) in [(1000, 700), (1600, 1000)] {
+        window.resize(width, height).await;
+        if let Some(part) = part {
+            window
+                .run(&format!(
+                    "document.querySelector('[data-testid=\"{part}\"]').scrollIntoView()"
+                ))
+                .await;
+        }
+        window.picture(&format!("{name}-{width}")).await;
+        nothing_is_cut_off(window, &format!("{name} at {width} x {height}")).await;
+    }
+}
+
 /// No view cuts anything off, in a small window and in a large one; and a picture of each for the eye.
 pub(crate) async fn look_at_every_view(window: &Window) {
     for theme in ["light", "dark"] {

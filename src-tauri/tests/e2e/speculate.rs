@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::harness::{AFTER_WORK, SOON, Window};
-use crate::{LAST_REPLY, nothing_is_cut_off};
+use crate::{LAST_REPLY, pictures};
 
 /// Chooses in a list as a person does.
 async fn choose(window: &Window, id: &str, value: &str) {
@@ -16,21 +16,6 @@ async fn choose(window: &Window, id: &str, value: &str) {
              list.dispatchEvent(new Event('change', {{ bubbles: true }}))"
         ))
         .await;
-}
-
-async fn pictures(window: &Window, name: &str, part: Option<&str>) {
-    for (width, height) in [(1000, 700), (1600, 1000)] {
-        window.resize(width, height).await;
-        if let Some(part) = part {
-            window
-                .run(&format!(
-                    "document.querySelector('[data-testid=\"{part}\"]').scrollIntoView()"
-                ))
-                .await;
-        }
-        window.picture(&format!("{name}-{width}")).await;
-        nothing_is_cut_off(window, &format!("{name} at {width} x {height}")).await;
-    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::api::{
     ApiError, DraftLength, LengthSpeed, PassCosts, PromptKind, PromptSpeculation, Repeats,
     SpeculationAdvice, SpeculationReport, TracedText,
 };
+use crate::hashes::hex;
 use crate::words::percent;
 use crate::worker::Speculated;
 
@@ -248,30 +249,38 @@ fn hash(tokens: &[u32]) -> String {
     for token in tokens {
         all.update(token.to_le_bytes());
     }
-    let mut text = String::with_capacity(64);
-    for byte in all.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&all.finalize())
 }
 
 /// Whether to use the pair. Says no where the repeats do not agree that it is faster.
 fn advice(report: &SpeculationReport) -> SpeculationAdvice {
-    let asked = (report.k, report.speedup);
+    let asked = (report.k, report.speedup, report.acceptance_rate);
     let best = report
         .by_k
         .iter()
         .max_by(|a, b| a.speedup.total_cmp(&b.speedup))
-        .map(|tried| (DraftLength::Fixed(tried.k), tried.speedup))
-        .filter(|(_, speedup)| *speedup > asked.1 * PREFER_AUTO)
+        .map(|tried| {
+            (
+                DraftLength::Fixed(tried.k),
+                tried.speedup,
+                tried.acceptance_rate,
+            )
+        })
+        .filter(|(_, speedup, _)| *speedup > asked.1 * PREFER_AUTO)
         .unwrap_or(asked);
     let on = best.1 >= WORTH && (best.0 != asked.0 || report.speedup_repeats.min > 1.0);
+    // Others than the one that was asked for were tried once.
+    let once = if best.0 == asked.0 {
+        ""
+    } else {
+        ", tried once"
+    };
     let how = match best.0 {
         DraftLength::Fixed(1) => "with one token drafted at a time".to_owned(),
         DraftLength::Fixed(k) => format!("with {k} tokens drafted at a time"),
         DraftLength::Auto(_) => "with as many tokens drafted as pay (auto)".to_owned(),
     };
-    let accepted = report.acceptance_rate.map_or_else(
+    let accepted = best.2.map_or_else(
         || "nothing was drafted".to_owned(),
         |rate| format!("{} of drafted tokens are accepted", percent(rate)),
     );
@@ -289,7 +298,7 @@ fn advice(report: &SpeculationReport) -> SpeculationAdvice {
         None => "the same distribution",
     };
     let mut words = format!(
-        "{} as fast as plain decoding {how}, {same}; {accepted}.",
+        "{} as fast as plain decoding {how}{once}, {same}; {accepted}.",
         times(best.1)
     );
     let slower: Vec<&str> = report

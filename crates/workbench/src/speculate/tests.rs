@@ -150,7 +150,10 @@ fn advice_goes_by_the_repeats_and_by_what_else_was_tried() {
     assert_eq!((other.by_k[0].k, other.by_k[0].speedup), (2, 2.0));
     assert!(other.advice.on && other.advice.k == DraftLength::Fixed(2));
     assert!(
-        other.advice.words.contains("2 tokens"),
+        other
+            .advice
+            .words
+            .contains("2 tokens drafted at a time, tried once"),
         "{}",
         other.advice.words
     );

@@ -23,6 +23,40 @@ pub(crate) struct Seat {
     pub(crate) worker: Worker,
 }
 
+impl Seat {
+    /// Makes sure that this draft is loaded beside the model. One that cannot be leaves the seat as it was, without a
+    /// draft.
+    pub(crate) fn add_draft(
+        &mut self,
+        path: &Path,
+        engine: &EngineOptions,
+        needs_bytes: u64,
+        cancel: &Cancel,
+        on_loading: &mut dyn FnMut(),
+    ) -> Result<(), ApiError> {
+        let wanted = Some((path.to_owned(), engine.clone()));
+        if self.draft == wanted {
+            return Ok(());
+        }
+        on_loading();
+        self.draft = None;
+        self.worker.expect_memory(needs_bytes);
+        let ask = Ask::LoadDraft {
+            path: path.to_owned(),
+            engine: engine.clone(),
+        };
+        match self.worker.request(ask, cancel, &mut |_| {})? {
+            Outcome::DraftLoaded(_) => {
+                self.draft = wanted;
+                Ok(())
+            }
+            _ => Err(ApiError::failed(
+                "the engine answered something else than was asked; install Billion again",
+            )),
+        }
+    }
+}
+
 /// Workers that wait for their next turn, the last used at the end.
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -71,38 +105,6 @@ impl Pool {
             draft: None,
             worker,
         })
-    }
-
-    /// Makes sure that this draft is loaded beside the model of a seat. One that cannot be leaves the seat as it was, without
-    /// a draft.
-    pub(crate) fn add_draft(
-        seat: &mut Seat,
-        path: &Path,
-        engine: &EngineOptions,
-        needs_bytes: u64,
-        cancel: &Cancel,
-        on_loading: &mut dyn FnMut(),
-    ) -> Result<(), ApiError> {
-        let wanted = Some((path.to_owned(), engine.clone()));
-        if seat.draft == wanted {
-            return Ok(());
-        }
-        on_loading();
-        seat.draft = None;
-        seat.worker.expect_memory(needs_bytes);
-        let ask = Ask::LoadDraft {
-            path: path.to_owned(),
-            engine: engine.clone(),
-        };
-        match seat.worker.request(ask, cancel, &mut |_| {})? {
-            Outcome::DraftLoaded(_) => {
-                seat.draft = wanted;
-                Ok(())
-            }
-            _ => Err(ApiError::failed(
-                "the engine answered something else than was asked; install Billion again",
-            )),
-        }
     }
 
     /// Puts a worker back for the next turn.
