@@ -29,6 +29,9 @@ pub(crate) const FINER: f32 = (1 << FINER_BITS) as f32;
 /// Largest magnitude of a block below which it counts as zeros, so that its scale can be inverted.
 pub(crate) const SMALLEST: f32 = f32::MIN_POSITIVE * 128.0;
 
+/// Kinds of [`Correction`] that all formats together can ask for; `scheme` has them.
+const KINDS: usize = 5;
+
 /// Numbers from which it pays to wake other threads for quantizing.
 const PARALLEL_NUMBERS: usize = 1 << 15;
 
@@ -53,17 +56,23 @@ pub(crate) struct Int8 {
     pub sums: Vec<i32>,
     /// `[panel][block of 32][row of panel]`: scale * sum of 32 integers.
     pub weighted: Vec<f32>,
-    /// What the offset of a format adds to integer dot products; one entry for each kind a reader needs.
-    pub corrections: Vec<Correction>,
+    /// What the offset of a format adds to integer dot products; one entry for each kind a reader needs, then unused ones,
+    /// which keep their memory.
+    pub corrections: [Correction; KINDS],
 }
 
 /// `-offset * sum`, for every 16 columns or every 32.
+#[derive(Default)]
 pub(crate) struct Correction {
+    /// [`UNUSED`] if no reader needs it.
     pub offset: i32,
     pub in_16: bool,
     /// As `sums`, or as `scales` where sums are of 32.
     pub values: Vec<i32>,
 }
+
+/// The offset of no format.
+const UNUSED: i32 = i32::MIN;
 
 impl Activations {
     /// Empty buffers.
@@ -84,7 +93,8 @@ impl Activations {
     /// # Panics
     /// If a reader has another number of columns.
     pub fn finish(&mut self, isa: Isa, pool: &Pool, readers: &[&Matrix]) {
-        let mut kinds = Vec::new();
+        let mut kinds = [(UNUSED, false); KINDS];
+        let mut known = 0;
         for matrix in readers {
             assert_eq!(
                 matrix.cols(),
@@ -99,7 +109,8 @@ impl Activations {
                 self.has_int8 = true;
                 let kind = (offset, scheme == Scheme::Super16Offset);
                 if offset != 0 && !kinds.contains(&kind) {
-                    kinds.push(kind);
+                    kinds[known] = kind;
+                    known += 1;
                 }
             }
         }
@@ -131,7 +142,7 @@ impl Activations {
         &self.int8
     }
 
-    fn quantize(&mut self, isa: Isa, pool: &Pool, kinds: &[(i32, bool)]) {
+    fn quantize(&mut self, isa: Isa, pool: &Pool, kinds: &[(i32, bool); KINDS]) {
         let (rows, cols) = (self.rows, self.cols);
         let blocks = cols / 32;
         if blocks == 0 {
@@ -143,25 +154,21 @@ impl Activations {
         int8.scales.resize(rows * blocks, 0.0);
         int8.sums.resize(rows * blocks * 2, 0);
         int8.weighted.resize(rows * blocks, 0.0);
-        int8.corrections.resize_with(kinds.len(), || Correction {
-            offset: 0,
-            in_16: false,
-            values: Vec::new(),
-        });
         for (correction, kind) in int8.corrections.iter_mut().zip(kinds) {
             (correction.offset, correction.in_16) = *kind;
-            let len = rows * blocks * if kind.1 { 2 } else { 1 };
-            correction.values.resize(len, 0);
+            if kind.0 != UNUSED {
+                let len = rows * blocks * if kind.1 { 2 } else { 1 };
+                correction.values.resize(len, 0);
+            }
         }
         let q = Parts::new(&mut int8.q);
         let scales = Parts::new(&mut int8.scales);
         let sums = Parts::new(&mut int8.sums);
         let weighted = Parts::new(&mut int8.weighted);
-        let corrections: Vec<_> = int8
+        let corrections = int8
             .corrections
-            .iter_mut()
-            .map(|c| (c.offset, c.in_16, Parts::new(&mut c.values)))
-            .collect();
+            .each_mut()
+            .map(|c| (c.offset, c.in_16, Parts::new(&mut c.values)));
         let panel = |panel: usize| {
             let first = panel * PANEL;
             let width = PANEL.min(rows - first);
@@ -182,7 +189,8 @@ impl Activations {
                 &mut out,
             );
             let sums = out.sums;
-            for (offset, in_16, values) in &corrections {
+            let used = corrections.iter().take_while(|c| c.0 != UNUSED);
+            for (offset, in_16, values) in used {
                 if *in_16 {
                     // SAFETY: as above.
                     let values = unsafe { values.part(start * 2..end * 2) };
@@ -316,6 +324,54 @@ mod tests {
                 "{}",
                 isa.name()
             );
+        }
+    }
+
+    #[test]
+    fn readers_of_every_format_are_served_at_once() {
+        let pool = Pool::new(1);
+        let (rows, cols) = (3, 256);
+        let pack = |isa, format: Format| {
+            let len = format.row_bytes(cols).expect("whole blocks");
+            // Small numbers whatever the format: a scale's high byte is even smaller.
+            let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 32) as u8).collect();
+            Matrix::pack(isa, &pool, format, 1, cols, &bytes).expect("a valid shape")
+        };
+        for isa in Isa::available() {
+            let matrices = Format::ALL.map(|format| pack(isa, format));
+            let mut x = Activations::new();
+            let product = |x: &mut Activations, readers: &[&Matrix], w: &Matrix| {
+                for (i, x) in x.begin(rows, cols).iter_mut().enumerate() {
+                    *x = ((i * 29) % 64) as f32 - 31.0;
+                }
+                x.finish(isa, &pool, readers);
+                let mut y = vec![0.0; rows];
+                crate::matmul(isa, &pool, x, &mut [(w, &mut y)]);
+                y
+            };
+            let all = matrices.each_ref();
+            for (w, format) in matrices.iter().zip(Format::ALL) {
+                let together = product(&mut x, &all, w);
+                let alone = product(&mut x, &[w], w);
+                assert_eq!(together, alone, "{format} on {}", isa.name());
+                assert!(alone.iter().all(|y| y.is_finite()), "{format}: {alone:?}");
+            }
+            // More matrices than one run of the pool takes.
+            for (i, x) in x.begin(rows, cols).iter_mut().enumerate() {
+                *x = i as f32;
+            }
+            x.finish(isa, &pool, &all);
+            let mut y = vec![[0.0; 3]; matrices.len()];
+            let mut outputs: Vec<(&Matrix, &mut [f32])> = matrices
+                .iter()
+                .zip(y.iter_mut().map(|y| &mut y[..]))
+                .collect();
+            crate::matmul(isa, &pool, &x, &mut outputs);
+            for (w, together) in matrices.iter().zip(&y) {
+                let mut alone = [0.0; 3];
+                crate::matmul(isa, &pool, &x, &mut [(w, &mut alone)]);
+                assert_eq!(*together, alone);
+            }
         }
     }
 }

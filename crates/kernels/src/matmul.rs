@@ -18,11 +18,21 @@ const CHUNKS_OF_A_PANEL: usize = 4;
 /// Multiply-adds below which a chunk is not worth claiming.
 const MIN_CHUNK_WORK: usize = 1 << 16;
 
+/// Matrices of one run of the pool; more take several runs.
+const TOGETHER: usize = 8;
+
 /// `y = x * W^T` for every pair: `y` has shape (x.rows, W.rows).
 ///
 /// # Panics
 /// If an output has another shape, a matrix has not as many columns as `x`, or `finish` was not told of it.
 pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])]) {
+    for outputs in outputs.chunks_mut(TOGETHER) {
+        matmul_together(pool, x, outputs);
+    }
+}
+
+/// At most [`TOGETHER`] of them. Nothing is allocated: this runs hundreds of times a token.
+fn matmul_together(pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])]) {
     struct Job<'a> {
         matrix: &'a Matrix,
         y: Parts<'a, f32>,
@@ -30,27 +40,26 @@ pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, 
         before: usize,
     }
     let mut tiles = 0;
-    let jobs: Vec<Job> = outputs
-        .iter_mut()
-        .map(|(matrix, y)| {
-            assert!(
-                matrix.cols() == x.cols() && y.len() == x.rows() * matrix.rows(),
-                "({}, {}) activations times a {} x {} matrix do not give {} numbers",
-                x.rows(),
-                x.cols(),
-                matrix.rows(),
-                matrix.cols(),
-                y.len()
-            );
-            let before = tiles;
-            tiles += matrix.rows().div_ceil(TILE);
-            Job {
-                matrix,
-                y: Parts::new(y),
-                before,
-            }
-        })
-        .collect();
+    let mut jobs = outputs.iter_mut().map(|(matrix, y)| {
+        assert!(
+            matrix.cols() == x.cols() && y.len() == x.rows() * matrix.rows(),
+            "({}, {}) activations times a {} x {} matrix do not give {} numbers",
+            x.rows(),
+            x.cols(),
+            matrix.rows(),
+            matrix.cols(),
+            y.len()
+        );
+        let before = tiles;
+        tiles += matrix.rows().div_ceil(TILE);
+        Job {
+            matrix,
+            y: Parts::new(y),
+            before,
+        }
+    });
+    let jobs: [Option<Job>; TOGETHER] = std::array::from_fn(|_| jobs.next());
+    let job = |index: usize| jobs.get(index).and_then(Option::as_ref);
     if x.rows() == 0 || tiles == 0 {
         return;
     }
@@ -66,12 +75,10 @@ pub fn matmul(_isa: Isa, pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, 
     pool.run(chunks, &|chunk| {
         let (mut tile, end) = (tiles * chunk / chunks, tiles * (chunk + 1) / chunks);
         while tile < end {
-            let index = jobs.partition_point(|job| job.before <= tile) - 1;
-            let job = &jobs[index];
-            let last = jobs
-                .get(index + 1)
-                .map_or(tiles, |next| next.before)
-                .min(end);
+            let begun = |job: &Option<Job>| job.as_ref().is_some_and(|job| job.before <= tile);
+            let index = jobs.partition_point(begun) - 1;
+            let last = job(index + 1).map_or(tiles, |next| next.before).min(end);
+            let job = job(index).expect("a job that has begun");
             let range = tile - job.before..last - job.before;
             let (matrix, rows) = (job.matrix, job.matrix.rows());
             match matrix.layout() {

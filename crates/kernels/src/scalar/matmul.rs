@@ -6,7 +6,13 @@ use super::dequantize;
 use crate::activations::{FINER, LINES, PANEL};
 use crate::parts::Parts;
 use crate::{Activations, Matrix};
+use std::cell::RefCell;
 use std::ops::Range;
+
+thread_local! {
+    /// The row of weights at hand, kept so that a product allocates nothing.
+    static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_COLS: usize = 128;
@@ -20,25 +26,24 @@ pub(crate) fn matmul_rows(
     y: &Parts<'_, f32>,
 ) {
     let row_bytes = bytes.len() / matrix.rows();
-    let mut w = vec![0.0; matrix.cols()];
-    for row in rows {
-        dequantize(
-            matrix.format(),
-            &bytes[row * row_bytes..(row + 1) * row_bytes],
-            &mut w,
-        );
-        for m in 0..x.rows() {
-            let sum = if matrix.is_quantized() {
-                dot_int8(x, m, &w)
-            } else {
-                dot_f32(&x.f32()[m * x.cols()..(m + 1) * x.cols()], &w)
-            };
-            let at = m * matrix.rows() + row;
-            // SAFETY: each (m, row) is written by the one chunk that owns `row`.
-            let place = unsafe { y.part(at..at + 1) };
-            place[0] = sum;
+    ROW.with_borrow_mut(|w| {
+        w.resize(matrix.cols(), 0.0);
+        for row in rows {
+            let bytes = &bytes[row * row_bytes..(row + 1) * row_bytes];
+            dequantize(matrix.format(), bytes, w);
+            for m in 0..x.rows() {
+                let sum = if matrix.is_quantized() {
+                    dot_int8(x, m, w)
+                } else {
+                    dot_f32(&x.f32()[m * x.cols()..(m + 1) * x.cols()], w)
+                };
+                let at = m * matrix.rows() + row;
+                // SAFETY: each (m, row) is written by the one chunk that owns `row`.
+                let place = unsafe { y.part(at..at + 1) };
+                place[0] = sum;
+            }
         }
-    }
+    });
 }
 
 fn dot_f32(x: &[f32], w: &[f32]) -> f32 {
