@@ -6,33 +6,50 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Isa(Level);
 
-/// Ordered from the plainest to the best.
+/// Those of this kind of machine, ordered from the plainest to the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// Plain Rust on any machine.
     Scalar,
     /// AVX2 with FMA and F16C (x86-64-v3).
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F, BW, DQ, VL with VNNI.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON with byte dot products (`sdot`: Armv8.4, optional from 8.1 on).
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
+/// Every level of this kind of machine and the word that asks for it, plainest first.
+const LEVELS: &[(&str, Level)] = &[
+    ("scalar", Level::Scalar),
+    #[cfg(target_arch = "x86_64")]
+    ("avx2", Level::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    ("avx512", Level::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    ("neon", Level::Neon),
+];
+
 impl Isa {
-    /// The best one here; the environment variable `BILLION_ISA` (`scalar`, `avx2`, `avx512`) lowers it, never raises it.
+    /// The best one here; the environment variable `BILLION_ISA` (`scalar`, `avx2`, `avx512`; `scalar`, `neon` on 64-bit
+    /// Arm) lowers it, never raises it.
     pub fn detect() -> Self {
-        let best = Self(best_level());
-        let asked = match std::env::var("BILLION_ISA").as_deref() {
-            Ok("scalar") => Self(Level::Scalar),
-            Ok("avx2") => Self(Level::Avx2),
-            _ => best,
-        };
-        best.min(asked)
+        let best = best_level();
+        let asked = std::env::var("BILLION_ISA").ok();
+        let asked = LEVELS
+            .iter()
+            .find(|(word, _)| asked.as_deref() == Some(word));
+        Self(asked.map_or(best, |(_, level)| best.min(*level)))
     }
 
     /// Every one this CPU has, plainest first.
     pub fn available() -> Vec<Self> {
-        [Level::Scalar, Level::Avx2, Level::Avx512]
-            .into_iter()
+        LEVELS
+            .iter()
+            .map(|(_, level)| *level)
             .filter(|level| *level <= best_level())
             .map(Self)
             .collect()
@@ -47,8 +64,12 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         match self.level() {
             Level::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "AVX512-VNNI",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "NEON",
         }
     }
 
@@ -75,7 +96,18 @@ fn best_level() -> Level {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn best_level() -> Level {
+    // Asked for itself, although `dotprod` brings it.
+    let neon = std::arch::is_aarch64_feature_detected!("neon");
+    if neon && std::arch::is_aarch64_feature_detected!("dotprod") {
+        Level::Neon
+    } else {
+        Level::Scalar
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn best_level() -> Level {
     Level::Scalar
 }

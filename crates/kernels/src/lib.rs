@@ -2,6 +2,8 @@
 //!
 //! It knows matrices, rows and heads, not models, files or tokens.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
 pub mod attention;
 mod buffer;

@@ -10,6 +10,8 @@ use crate::tile_product::{FloatKernel, QuantKernel};
 use crate::tiles::{TileParts, Tiles};
 use crate::{Format, Isa};
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::neon;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64::{avx2, avx512};
 
@@ -38,6 +40,8 @@ pub(crate) fn quant_kernels(isa: Isa, bits: usize, scheme: Scheme) -> [QuantKern
         Level::Avx512 => avx512::quant_kernels(bits, scheme),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::quant_kernels(bits, scheme),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => neon::quant_kernels(bits, scheme),
         level => unreachable!("{level:?} has no tiles ({bits} bits, {scheme:?})"),
     }
 }
@@ -49,6 +53,8 @@ pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
         Level::Avx512 => avx512::float_kernels(format),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::float_kernels(format),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => neon::float_kernels(format),
         level => unreachable!("{level:?} has no tiles of {format}"),
     }
 }
@@ -65,7 +71,8 @@ pub(crate) fn quantize_panel(isa: Isa, x: &[f32], cols: usize, out: &mut Int8Pan
     }
 }
 
-/// Compiles `work` for the instruction set, so that plain loops in it become wide ones.
+/// Compiles `work` for the instruction set, so that plain loops in it become wide ones. NEON needs nothing enabled: 64-bit Arm
+/// always has it.
 #[inline]
 pub(crate) fn vectorized<R>(isa: Isa, work: impl FnOnce() -> R) -> R {
     match isa.level() {

@@ -19,7 +19,7 @@ pub(crate) type Outputs = [[f32; TILE]; PANEL];
 
 /// One tile of quantized weights and one panel of int8 activations.
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "only SIMD kernels read operands")
 )]
 pub(crate) struct QuantOperands {
@@ -37,7 +37,7 @@ pub(crate) struct QuantOperands {
 
 /// One tile of float weights and one panel of f32 activations, whose rows are `cols` apart.
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "only SIMD kernels read operands")
 )]
 pub(crate) struct FloatOperands {
@@ -52,6 +52,25 @@ pub(crate) struct FloatOperands {
 pub(crate) type QuantKernel = unsafe fn(&QuantOperands, &mut Outputs);
 /// As [`QuantKernel`], for floats.
 pub(crate) type FloatKernel = unsafe fn(&FloatOperands, &mut Outputs);
+
+/// A table of one kernel for each number of rows of a panel.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! by_rows {
+    ($kernel:ident, $($arg:expr),*) => {
+        [
+            $kernel::<1, $({ $arg }),*>,
+            $kernel::<2, $({ $arg }),*>,
+            $kernel::<3, $({ $arg }),*>,
+            $kernel::<4, $({ $arg }),*>,
+            $kernel::<5, $({ $arg }),*>,
+            $kernel::<6, $({ $arg }),*>,
+            $kernel::<7, $({ $arg }),*>,
+            $kernel::<8, $({ $arg }),*>,
+        ]
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use by_rows;
 
 /// Tiles `tiles` times all rows of `x`; `y`: (x.rows, rows).
 pub(crate) fn quantized(

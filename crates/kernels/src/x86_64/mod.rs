@@ -1,7 +1,7 @@
 //! x86-64: one file per instruction set.
 
 use crate::scalar::blocks::Scheme;
-use crate::tile_product::QuantOperands;
+use crate::tile_product::{QuantOperands, by_rows};
 use crate::tiles::{scale_bytes, super_bytes};
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
@@ -30,23 +30,6 @@ fn ask_ahead<const BITS: usize>(t: &QuantOperands, scheme: Scheme, b: usize) {
         ask(t.supers.wrapping_add(block / 8 * super_bytes(scheme)));
     }
 }
-
-/// A table of one kernel for each number of rows of a panel.
-macro_rules! by_rows {
-    ($kernel:ident, $($arg:expr),*) => {
-        [
-            $kernel::<1, $({ $arg }),*>,
-            $kernel::<2, $({ $arg }),*>,
-            $kernel::<3, $({ $arg }),*>,
-            $kernel::<4, $({ $arg }),*>,
-            $kernel::<5, $({ $arg }),*>,
-            $kernel::<6, $({ $arg }),*>,
-            $kernel::<7, $({ $arg }),*>,
-            $kernel::<8, $({ $arg }),*>,
-        ]
-    };
-}
-use by_rows;
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;

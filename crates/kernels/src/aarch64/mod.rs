@@ -1,0 +1,3 @@
+//! 64-bit Arm: one file per instruction set.
+
+pub(crate) mod neon;
