@@ -3,7 +3,8 @@
 //! same size. Eight rows come twice: with weights from the third-level cache and from memory; where the second is much the
 //! slower, reading and arithmetic do not overlap.
 //!
-//! `cargo run --release -p billion-kernels --example roofline [-- FORMAT...]`
+//! `cargo run --release -p billion-kernels --example roofline [-- FORMAT...]`, or `-- read THREADS` for the plain read alone, of a
+//! gigabyte, in GB/s.
 
 use billion_kernels::{Activations, Format, Isa, Matrix, Pool, matmul, quantize};
 use std::hint::black_box;
@@ -58,9 +59,34 @@ fn best(alone: bool, mut pass: impl FnMut()) -> f64 {
     best
 }
 
+/// Seconds in which a plain read passes over `bytes` bytes of memory.
+fn plain_read(pool: &Pool, bytes: usize) -> f64 {
+    let plain = vec![1_u64; bytes / 8];
+    best(pool.threads() == 1, || {
+        let sums = Mutex::new(0_u64);
+        pool.run(64, &|chunk| {
+            let len = plain.len() / 64;
+            let sum = plain[chunk * len..(chunk + 1) * len]
+                .iter()
+                .fold(0, |a, b| a ^ b);
+            *sums.lock().expect("no panic") ^= sum;
+        });
+        black_box(sums.into_inner().expect("no panic"));
+    })
+}
+
 fn main() {
     let isa = Isa::detect();
     let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let [read, threads] = &asked[..]
+        && read == "read"
+    {
+        let threads = threads.parse().expect("a number of threads");
+        let bytes = 1 << 30;
+        let seconds = plain_read(&Pool::new(threads), bytes);
+        println!("{:.1}", bytes as f64 / seconds / 1e9);
+        return;
+    }
     println!("{}; {ROWS} x {COLS}, {COPIES} copies", isa.name());
     println!(
         "format threads  pack GB/s  read GB/s  M=1 GB/s  in L2 GB/s  M=8 GOP/s  from memory  M=128 GOP/s  M=512 GOP/s"
@@ -84,18 +110,7 @@ fn main() {
                 .collect();
             let pack = (bytes.len() * COPIES) as f64 / (seconds(threads == 1) - start);
             let resident: usize = matrices.iter().map(Matrix::bytes).sum();
-            let plain = vec![1_u64; resident / 8];
-            let read = best(threads == 1, || {
-                let sums = Mutex::new(0_u64);
-                pool.run(64, &|chunk| {
-                    let len = plain.len() / 64;
-                    let sum = plain[chunk * len..(chunk + 1) * len]
-                        .iter()
-                        .fold(0, |a, b| a ^ b);
-                    *sums.lock().expect("no panic") ^= sum;
-                });
-                black_box(sums.into_inner().expect("no panic"));
-            });
+            let read = plain_read(&pool, resident);
             let mut x = Activations::new();
             let mut y = vec![0.0; 512 * ROWS];
             let mut product = |rows: usize, copies: usize| {

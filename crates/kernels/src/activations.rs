@@ -7,6 +7,10 @@
 //! token and one greedy token in two differed at the end; with fifteen bits it was below 1e-5 and neither did. A decoding
 //! step mostly waits for the weights either way.
 //!
+//! Where the processor multiplies bf16 numbers by an instruction of its own, BF16 matrices read a third form: the rows rounded to
+//! bf16, which is the precision such models are trained and served in. It doubles what arithmetic allows; ARCHITECTURE.md has
+//! what it changes.
+//!
 //! It is laid out for kernels: panels of [`PANEL`] rows (the last one may be narrower), and in a panel all rows of a
 //! block of 32 columns side by side, the two lines of a row next to each other.
 
@@ -43,6 +47,9 @@ pub struct Activations {
     f32: Vec<f32>,
     int8: Int8,
     has_int8: bool,
+    /// `[panel][pair of columns][row of panel]`: two bf16, the earlier column in the low half; an odd last one beside 0.
+    pairs: Vec<u32>,
+    has_pairs: bool,
 }
 
 /// The quantized form.
@@ -83,12 +90,13 @@ impl Activations {
     /// Sets the shape and lends the (rows, cols) numbers for writing; they hold leftovers until written.
     pub fn begin(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         (self.rows, self.cols) = (rows, cols);
-        self.has_int8 = false;
+        (self.has_int8, self.has_pairs) = (false, false);
         self.f32.resize(rows * cols, 0.0);
         &mut self.f32
     }
 
-    /// Prepares what `readers` need, once the numbers are written: the int8 form iff one of them is quantized.
+    /// Prepares what `readers` need, once the numbers are written: the int8 form iff one of them is quantized, bf16 iff one
+    /// multiplies it.
     ///
     /// # Panics
     /// If a reader has another number of columns.
@@ -105,6 +113,7 @@ impl Activations {
                 matrix.rows(),
                 matrix.cols()
             );
+            self.has_pairs |= simd::reads_pairs(matrix.isa(), matrix.format());
             if let Some((_, offset, scheme)) = scheme(matrix.format()) {
                 self.has_int8 = true;
                 let kind = (offset, scheme == Scheme::Super16Offset);
@@ -116,6 +125,9 @@ impl Activations {
         }
         if self.has_int8 {
             self.quantize(isa, pool, &kinds);
+        }
+        if self.has_pairs {
+            self.pair(isa, pool);
         }
     }
 
@@ -140,6 +152,24 @@ impl Activations {
             "activations are read by a quantized matrix that `finish` was not told of"
         );
         &self.int8
+    }
+
+    pub(crate) fn pairs(&self) -> &[u32] {
+        assert!(
+            self.has_pairs,
+            "activations are read by a BF16 matrix that `finish` was not told of"
+        );
+        &self.pairs
+    }
+
+    fn pair(&mut self, isa: Isa, pool: &Pool) {
+        let (rows, cols) = (self.rows, self.cols);
+        let words = cols.div_ceil(2);
+        self.pairs.resize(rows * words, 0);
+        let x = &self.f32;
+        each_panel(pool, (rows, cols), &mut self.pairs, &|first, width, out| {
+            simd::pair_panel(isa, &x[first * cols..(first + width) * cols], cols, out);
+        });
     }
 
     fn quantize(&mut self, isa: Isa, pool: &Pool, kinds: &[(i32, bool); KINDS]) {
@@ -217,6 +247,30 @@ impl Activations {
         } else {
             pool.run(panels, &panel);
         }
+    }
+}
+
+/// Lends `work` the part of `out` that belongs to each panel of `(rows, cols)` numbers: (first row, rows, part).
+fn each_panel<T: Send>(
+    pool: &Pool,
+    (rows, cols): (usize, usize),
+    out: &mut [T],
+    work: &(dyn Fn(usize, usize, &mut [T]) + Sync),
+) {
+    let each = out.len() / rows.max(1);
+    let parts = Parts::new(out);
+    let panel = |panel: usize| {
+        let first = panel * PANEL;
+        let width = PANEL.min(rows - first);
+        // SAFETY: parts of one panel, and each panel is visited once.
+        let out = unsafe { parts.part(first * each..(first + width) * each) };
+        work(first, width, out);
+    };
+    let panels = rows.div_ceil(PANEL);
+    if rows * cols < PARALLEL_NUMBERS {
+        (0..panels).for_each(panel);
+    } else {
+        pool.run(panels, &panel);
     }
 }
 

@@ -4,7 +4,11 @@
 
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Isa(Level);
+pub struct Isa {
+    level: Level,
+    /// Besides, bf16 numbers are multiplied by instructions of their own (AVX512-BF16).
+    bf16: bool,
+}
 
 /// Those of this kind of machine, ordered from the plainest to the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,30 +38,33 @@ const LEVELS: &[(&str, Level)] = &[
 ];
 
 impl Isa {
-    /// The best one here; the environment variable `BILLION_ISA` (`scalar`, `avx2`, `avx512`; `scalar`, `neon` on 64-bit
-    /// Arm) lowers it, never raises it.
+    /// The best one here; the environment variable `BILLION_ISA` (`scalar`, `avx2`, `avx512`: without BF16; `scalar`, `neon` on
+    /// 64-bit Arm) lowers it, never raises it.
     pub fn detect() -> Self {
-        let best = best_level();
         let asked = std::env::var("BILLION_ISA").ok();
         let asked = LEVELS
             .iter()
             .find(|(word, _)| asked.as_deref() == Some(word));
-        Self(asked.map_or(best, |(_, level)| best.min(*level)))
+        asked.map_or(best(), |(_, level)| best().min(Self::plain(*level)))
     }
 
     /// Every one this CPU has, plainest first.
     pub fn available() -> Vec<Self> {
-        LEVELS
-            .iter()
-            .map(|(_, level)| *level)
-            .filter(|level| *level <= best_level())
-            .map(Self)
-            .collect()
+        let levels = LEVELS.iter().map(|(_, level)| Self::plain(*level));
+        let mut all: Vec<_> = levels.filter(|isa| *isa <= best()).collect();
+        if best().bf16 {
+            all.push(best());
+        }
+        all
     }
 
     /// The plain one, which every machine has.
     pub const fn scalar() -> Self {
-        Self(Level::Scalar)
+        Self::plain(Level::Scalar)
+    }
+
+    const fn plain(level: Level) -> Self {
+        Self { level, bf16: false }
     }
 
     /// Its name on screen and in results.
@@ -67,6 +74,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "AVX2",
             #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if self.bf16 => "AVX512-VNNI-BF16",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "AVX512-VNNI",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "NEON",
@@ -74,12 +83,17 @@ impl Isa {
     }
 
     pub(crate) const fn level(self) -> Level {
-        self.0
+        self.level
+    }
+
+    /// Whether bf16 numbers are multiplied by instructions of their own.
+    pub(crate) const fn has_bf16(self) -> bool {
+        self.bf16
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn best_level() -> Level {
+fn best() -> Isa {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");
@@ -90,24 +104,27 @@ fn best_level() -> Level {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
     match (avx2, avx512) {
-        (_, true) => Level::Avx512,
-        (true, false) => Level::Avx2,
-        (false, false) => Level::Scalar,
+        (_, true) => Isa {
+            level: Level::Avx512,
+            bf16: is_x86_feature_detected!("avx512bf16"),
+        },
+        (true, false) => Isa::plain(Level::Avx2),
+        (false, false) => Isa::scalar(),
     }
 }
 
 #[cfg(target_arch = "aarch64")]
-fn best_level() -> Level {
+fn best() -> Isa {
     // Asked for itself, although `dotprod` brings it.
     let neon = std::arch::is_aarch64_feature_detected!("neon");
     if neon && std::arch::is_aarch64_feature_detected!("dotprod") {
-        Level::Neon
+        Isa::plain(Level::Neon)
     } else {
-        Level::Scalar
+        Isa::scalar()
     }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn best_level() -> Level {
-    Level::Scalar
+fn best() -> Isa {
+    Isa::scalar()
 }

@@ -13,7 +13,7 @@ use crate::{Format, Isa};
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64::neon;
 #[cfg(target_arch = "x86_64")]
-use crate::x86_64::{avx2, avx512};
+use crate::x86_64::{avx2, avx512, avx512_bf16};
 
 /// Whether matrices are packed into tiles; if not, they stay as in the file for plain Rust.
 pub(crate) fn has_tiles(isa: Isa) -> bool {
@@ -50,12 +50,29 @@ pub(crate) fn quant_kernels(isa: Isa, bits: usize, scheme: Scheme) -> [QuantKern
 pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if reads_pairs(isa, format) => avx512_bf16::float_kernels(),
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512 => avx512::float_kernels(format),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::float_kernels(format),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => neon::float_kernels(format),
         level => unreachable!("{level:?} has no tiles of {format}"),
+    }
+}
+
+/// Whether the kernels of a float format read activations as pairs of bf16 and not as f32.
+pub(crate) fn reads_pairs(isa: Isa, format: Format) -> bool {
+    isa.has_bf16() && format == Format::BF16
+}
+
+/// Rows of a panel to pairs of bf16, `[pair][row]`.
+pub(crate) fn pair_panel(isa: Isa, x: &[f32], cols: usize, out: &mut [u32]) {
+    match isa.level() {
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if isa.has_bf16() => unsafe { avx512_bf16::pair_panel(x, cols, out) },
+        level => unreachable!("{level:?} reads f32, not pairs of {cols} columns ({} of {})", x.len(), out.len()),
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) struct QuantOperands {
     pub x_corrections: *const i32,
 }
 
-/// One tile of float weights and one panel of f32 activations, whose rows are `cols` apart.
+/// One tile of float weights and one panel of activations: f32, whose rows are `cols` apart, or pairs of bf16, those of all rows
+/// side by side.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "only SIMD kernels read operands")
@@ -43,7 +44,10 @@ pub(crate) struct QuantOperands {
 pub(crate) struct FloatOperands {
     pub cols: usize,
     pub numbers: *const u8,
+    /// Null where the kernel reads pairs.
     pub x: *const f32,
+    /// Null where the kernel reads f32.
+    pub pairs: *const u32,
 }
 
 /// A kernel for one number of rows of a panel.
@@ -138,11 +142,20 @@ pub(crate) fn floats(
     let kernels = crate::simd::float_kernels(isa, matrix.format);
     let cols = x.cols();
     let len = matrix.pairs * 32 * matrix.format.block_bytes();
-    each_pair(x.rows(), cols * 4, tiles, |tile, first, width| {
+    let in_pairs = crate::simd::reads_pairs(isa, matrix.format);
+    let row_bytes = if in_pairs { matrix.pairs * 4 } else { cols * 4 };
+    each_pair(x.rows(), row_bytes, tiles, |tile, first, width| {
+        let (mut of_f32, mut of_pairs) = (std::ptr::null(), std::ptr::null());
+        if in_pairs {
+            of_pairs = x.pairs()[first * matrix.pairs..(first + width) * matrix.pairs].as_ptr();
+        } else {
+            of_f32 = x.f32()[first * cols..(first + width) * cols].as_ptr();
+        }
         let operands = FloatOperands {
             cols,
             numbers: matrix.numbers[tile * len..(tile + 1) * len].as_ptr(),
-            x: x.f32()[first * cols..(first + width) * cols].as_ptr(),
+            x: of_f32,
+            pairs: of_pairs,
         };
         let mut out: Outputs = [[0.0; TILE]; PANEL];
         // SAFETY: as in `quantized`.

@@ -67,7 +67,11 @@ fn every_kernel_agrees_with_plain_rust() {
             for rows in ROWS {
                 let (scalar, exact) = packed(Isa::scalar(), &pool, format, rows, cols);
                 for m in [1, 2, 3, 5, 8, 9, 16, 21] {
-                    let x = numbers(m as u64, m * cols);
+                    let mut x = numbers(m as u64, m * cols);
+                    if format == Format::BF16 {
+                        // What is bf16 already is not rounded again, so that every instruction set multiplies the same.
+                        to_bf16(&mut x);
+                    }
                     let expected = product(Isa::scalar(), &pool, &scalar, &x);
                     for &isa in &isas {
                         let (matrix, _) = packed(isa, &pool, format, rows, cols);
@@ -78,6 +82,47 @@ fn every_kernel_agrees_with_plain_rust() {
             }
         }
     }
+}
+
+fn to_bf16(x: &mut [f32]) {
+    for x in x {
+        *x = half::bf16::from_f32(*x).to_f32();
+    }
+}
+
+#[test]
+fn bf16_weights_meet_activations_in_f32_or_in_bf16() {
+    let pool = Pool::new(2);
+    let (rows, cols) = (33, 577);
+    let x = numbers(9, 11 * cols);
+    let mut rounded = x.clone();
+    to_bf16(&mut rounded);
+    let mut ways = Vec::new();
+    for isa in Isa::available() {
+        let (matrix, w) = packed(isa, &pool, Format::BF16, rows, cols);
+        let found = product(isa, &pool, &matrix, &x);
+        let rounds = isa.name().ends_with("-BF16");
+        if rounds {
+            assert_eq!(found, product(isa, &pool, &matrix, &rounded));
+        }
+        ways.push(rounds);
+        for (i, found) in found.iter().enumerate() {
+            let of = |x: &[f32]| -> (f64, f64) {
+                let x = &x[i / rows * cols..(i / rows + 1) * cols];
+                let w = &w[i % rows * cols..(i % rows + 1) * cols];
+                let terms = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                (terms().sum(), terms().map(f64::abs).sum())
+            };
+            let (exact, magnitude) = of(if rounds { &rounded } else { &x });
+            let off = (f64::from(*found) - exact).abs();
+            assert!(
+                off <= SUM_TOLERANCE * magnitude,
+                "{} at {i}: {found}, off by {off}",
+                isa.name()
+            );
+        }
+    }
+    println!("in bf16: {ways:?}");
 }
 
 /// `found` against the scalar twin, and against exact arithmetic on the source's values.

@@ -1,7 +1,6 @@
 //! In which numbers products with frozen weights are computed: chosen once, like the instruction set.
 
 use crate::Isa;
-use crate::isa::Level;
 
 /// How frozen weights meet activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub(super) enum Kind {
 impl Arithmetic {
     /// The fastest for weights that are F32 or not: F32 models are computed exactly.
     pub fn choose(isa: Isa, weights_are_f32: bool) -> Self {
-        let kind = if !weights_are_f32 && has_bf16(isa) {
+        let kind = if !weights_are_f32 && isa.has_bf16() {
             Kind::Bf16
         } else {
             Kind::F32
@@ -34,7 +33,7 @@ impl Arithmetic {
     /// Every one that this instruction set has, the twin of bf16 included.
     pub fn available(isa: Isa) -> Vec<Self> {
         let mut all = vec![Kind::F32, Kind::Bf16Plain];
-        if has_bf16(isa) {
+        if isa.has_bf16() {
             all.push(Kind::Bf16);
         }
         all.into_iter().map(|kind| Self { isa, kind }).collect()
@@ -62,15 +61,4 @@ impl Arithmetic {
     pub(super) const fn kind(self) -> Kind {
         self.kind
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_bf16(isa: Isa) -> bool {
-    isa.level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_bf16(isa: Isa) -> bool {
-    let _ = (isa.level(), Level::Scalar);
-    false
 }

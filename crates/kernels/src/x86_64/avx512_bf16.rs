@@ -1,7 +1,11 @@
-//! AVX-512 with BF16: a register holds a pair of terms of 16 outputs; six rows times four registers are summed at once.
+//! AVX-512 with BF16: a register holds a pair of terms of 16 outputs.
+//!
+//! For training six rows times four registers are summed at once; for BF16 weights up to eight rows meet one tile.
 
 use crate::training::panel::{self, Pairs, WIDTH};
 use crate::training::stored::Stored;
+use crate::activations::PANEL;
+use crate::tile_product::{FloatKernel, FloatOperands, Outputs};
 use std::arch::x86_64::*;
 
 /// Rows of a tile.
@@ -188,6 +192,92 @@ pub(crate) unsafe fn tile(
                 };
                 _mm512_mask_storeu_ps(c, mask, _mm512_add_ps(*sum, old));
             }
+        }
+    }
+}
+
+/// How far ahead of the pairs at hand memory is asked for, in bytes.
+const AHEAD: usize = 4096;
+
+/// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
+const SUM_PAIRS: usize = 64;
+
+/// The kernels of BF16 weights and pairs of activations, by rows of the panel.
+pub(crate) fn float_kernels() -> [FloatKernel; PANEL] {
+    super::by_rows!(float,)
+}
+
+/// Rows of a panel, each `cols` long, rounded to pairs of bf16: `[pair][row]`.
+///
+/// # Safety
+/// The CPU must have these instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+pub(crate) unsafe fn pair_panel(x: &[f32], cols: usize, out: &mut [u32]) {
+    let width = x.len() / cols;
+    if width == 1 {
+        // SAFETY: as the caller's.
+        return unsafe { neighbours(x, out) };
+    }
+    let mut words = [0_u32; STRIP / 2];
+    for (r, x) in x.chunks_exact(cols).enumerate() {
+        for (strip, x) in x.chunks(STRIP).enumerate() {
+            let words = &mut words[..x.len().div_ceil(2)];
+            // SAFETY: as the caller's.
+            unsafe { neighbours(x, words) };
+            let out = &mut out[strip * STRIP / 2 * width..];
+            for (out, word) in out.iter_mut().skip(r).step_by(width).zip(words) {
+                *out = *word;
+            }
+        }
+    }
+}
+
+/// Columns that are rounded at a time.
+const STRIP: usize = 256;
+
+/// One tile of BF16 weights times `M` rows in bf16; sums are f32.
+///
+/// # Safety
+/// The CPU must have these instructions; the operands must be a whole tile and a panel of `M` rows of pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+unsafe fn float<const M: usize>(t: &FloatOperands, out: &mut Outputs) {
+    // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise; prefetching may
+    // name any address.
+    unsafe {
+        let step = |p: usize, sums: &mut [__m512; M]| {
+            let at = t.numbers.add(64 * p);
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+            let w: __m512bh = std::mem::transmute(_mm512_loadu_si512(at.cast()));
+            let x = t.pairs.add(p * M);
+            for m in 0..M {
+                let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*x.add(m).cast()));
+                sums[m] = _mm512_dpbf16_ps(sums[m], w, x);
+            }
+        };
+        let mut totals = [_mm512_setzero_ps(); M];
+        let pairs = t.cols.div_ceil(2);
+        let mut start = 0;
+        while start < pairs {
+            let end = (start + SUM_PAIRS).min(pairs);
+            // Two sums a row, so that one addition need not wait for the other.
+            let mut even = [_mm512_setzero_ps(); M];
+            let mut odd = [_mm512_setzero_ps(); M];
+            let mut p = start;
+            while p + 1 < end {
+                step(p, &mut even);
+                step(p + 1, &mut odd);
+                p += 2;
+            }
+            if p < end {
+                step(p, &mut even);
+            }
+            for m in 0..M {
+                totals[m] = _mm512_add_ps(totals[m], _mm512_add_ps(even[m], odd[m]));
+            }
+            start = end;
+        }
+        for m in 0..M {
+            _mm512_storeu_ps(out[m].as_mut_ptr(), totals[m]);
         }
     }
 }
