@@ -72,7 +72,11 @@ pub(crate) fn pair_panel(isa: Isa, x: &[f32], cols: usize, out: &mut [u32]) {
         // SAFETY: the `Isa` proves the instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if isa.has_bf16() => unsafe { avx512_bf16::pair_panel(x, cols, out) },
-        level => unreachable!("{level:?} reads f32, not pairs of {cols} columns ({} of {})", x.len(), out.len()),
+        level => unreachable!(
+            "{level:?} reads f32, not pairs of {cols} columns ({} of {})",
+            x.len(),
+            out.len()
+        ),
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! For training six rows times four registers are summed at once; for BF16 weights up to eight rows meet one tile.
 
-use crate::training::panel::{self, Pairs, WIDTH};
-use crate::training::stored::Stored;
 use crate::activations::PANEL;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs};
+use crate::training::panel::{self, Pairs, WIDTH};
+use crate::training::stored::Stored;
 use std::arch::x86_64::*;
 
 /// Rows of a tile.
