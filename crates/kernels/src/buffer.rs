@@ -257,7 +257,7 @@ mod tests {
         buffers.retain(|buffer| buffer.len() != 65 && buffer.len() != 1);
         let next = Buffer::zeroed(1000);
         assert!(next.iter().all(|byte| *byte == 0));
-        for buffer in buffers.iter().filter(|buffer| buffer.len() > 0) {
+        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
             let number = sizes.iter().position(|size| *size == buffer.len());
             let number = number.expect("one of them") as u8 + 1;
             let both = [buffer[0], buffer[buffer.len() - 1]];

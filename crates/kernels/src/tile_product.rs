@@ -47,6 +47,10 @@ pub(crate) struct FloatOperands {
     /// Null where the kernel reads pairs.
     pub x: *const f32,
     /// Null where the kernel reads f32.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only AVX512-BF16 reads pairs")
+    )]
     pub pairs: *const u32,
 }
 
