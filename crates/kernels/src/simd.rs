@@ -3,6 +3,7 @@
 //! Where there is no SIMD (other machines, `BILLION_ISA=scalar`) matrices are not packed into tiles, and none of the
 //! kernels is asked for.
 
+use crate::activations::twelve::{self, Int12Panel};
 use crate::activations::{self, Int8Panel, PANEL};
 use crate::isa::Level;
 use crate::scalar::blocks::Scheme;
@@ -58,6 +59,28 @@ pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
         #[cfg(target_arch = "aarch64")]
         Level::Neon => neon::float_kernels(format),
         level => unreachable!("{level:?} has no tiles of {format}"),
+    }
+}
+
+/// Whether the kernels of a quantized format read activations of twelve bits and not of two int8 lines.
+pub(crate) fn reads_int12(isa: Isa, format: Format) -> bool {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q4_K),
+        _ => {
+            let _ = format;
+            false
+        }
+    }
+}
+
+/// Rows of a panel to twelve bits.
+pub(crate) fn quantize_panel_12(isa: Isa, x: &[f32], cols: usize, out: &mut Int12Panel<'_>) {
+    match isa.level() {
+        // SAFETY: the `Isa` proves the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::quantize_panel_12(x, cols, out) },
+        _ => twelve::quantize_panel(x, cols, out, twelve::quantize_32),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A kernel multiplies one tile by one panel; its sums run over columns in one fixed order, so a result does not depend
 //! on the batch.
 
-use crate::activations::{LINES, PANEL};
+use crate::activations::{LINES, PANEL, twelve};
 use crate::floats::FloatTiles;
 use crate::parts::Parts;
 use crate::scalar::blocks::Scheme;
@@ -80,6 +80,62 @@ macro_rules! by_rows {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use by_rows;
 
+/// The form of activations that the kernels of a quantized format read.
+struct Form<'a> {
+    q: &'a [i8],
+    /// Of `q`, for 32 columns of a row.
+    block_bytes: usize,
+    scales: &'a [f32],
+    weighted: &'a [f32],
+    /// None where no kernel reads them.
+    sums: Option<&'a [i32]>,
+    /// None where the format has no offset.
+    corrections: Option<&'a [i32]>,
+    /// Numbers of `corrections` for 32 columns of a row.
+    corrections_a_block: usize,
+}
+
+impl<'a> Form<'a> {
+    fn of(isa: Isa, matrix: &Tiles, x: &'a Activations) -> Self {
+        if crate::simd::reads_int12(isa, matrix.format) {
+            let int12 = x.int12();
+            return Self {
+                q: &int12.q,
+                block_bytes: twelve::BYTES,
+                scales: &int12.scales,
+                weighted: &int12.weighted,
+                sums: None,
+                corrections: Some(&int12.corrections),
+                corrections_a_block: 1,
+            };
+        }
+        let int8 = x.int8();
+        let in_16 = matrix.scheme == Scheme::Super16Offset;
+        let corrections = int8
+            .corrections
+            .iter()
+            .find(|c| c.offset == matrix.offset && c.in_16 == in_16);
+        assert!(
+            corrections.is_some() || matrix.offset == 0,
+            "`finish` was not told of a matrix of this format"
+        );
+        Self {
+            q: &int8.q,
+            block_bytes: 32 * LINES,
+            scales: &int8.scales,
+            weighted: &int8.weighted,
+            sums: Some(&int8.sums),
+            corrections: corrections.map(|c| &c.values[..]),
+            corrections_a_block: if in_16 { 2 } else { 1 },
+        }
+    }
+
+    /// `len` numbers of `of` from `start` on; null where there are none to read.
+    fn part(of: Option<&[i32]>, start: usize, len: usize) -> *const i32 {
+        of.map_or(std::ptr::null(), |of| of[start..start + len].as_ptr())
+    }
+}
+
 /// Tiles `tiles` times all rows of `x`; `y`: (x.rows, rows).
 pub(crate) fn quantized(
     isa: Isa,
@@ -90,26 +146,16 @@ pub(crate) fn quantized(
     y: &Parts<'_, f32>,
 ) {
     let kernels = crate::simd::quant_kernels(isa, matrix.bits, matrix.scheme);
-    let int8 = x.int8();
     let blocks = matrix.blocks;
-    let in_16 = matrix.scheme == Scheme::Super16Offset;
-    let corrections = int8
-        .corrections
-        .iter()
-        .find(|c| c.offset == matrix.offset && c.in_16 == in_16);
-    assert!(
-        corrections.is_some() || matrix.offset == 0,
-        "`finish` was not told of a matrix of this format"
-    );
+    let form = Form::of(isa, matrix, x);
     let (q_len, s_len, p_len) = (
         blocks * matrix.bits * 64,
         blocks * scale_bytes(matrix.scheme),
         blocks / 8 * super_bytes(matrix.scheme),
     );
-    let step = if in_16 { 2 } else { 1 };
     each_pair(
         x.rows(),
-        blocks * 32 * LINES,
+        blocks * form.block_bytes,
         tiles,
         |tile, first, width| {
             let at = first * blocks;
@@ -118,13 +164,15 @@ pub(crate) fn quantized(
                 quants: matrix.quants[tile * q_len..(tile + 1) * q_len].as_ptr(),
                 scales: matrix.scales[tile * s_len..(tile + 1) * s_len].as_ptr(),
                 supers: matrix.supers[tile * p_len..(tile + 1) * p_len].as_ptr(),
-                x: int8.q[at * 32 * LINES..(at + width * blocks) * 32 * LINES].as_ptr(),
-                x_scales: int8.scales[at..at + width * blocks].as_ptr(),
-                x_sums: int8.sums[2 * at..2 * (at + width * blocks)].as_ptr(),
-                x_weighted: int8.weighted[at..at + width * blocks].as_ptr(),
-                x_corrections: corrections.map_or(std::ptr::null(), |c| {
-                    c.values[step * at..step * (at + width * blocks)].as_ptr()
-                }),
+                x: form.q[at * form.block_bytes..(at + width * blocks) * form.block_bytes].as_ptr(),
+                x_scales: form.scales[at..at + width * blocks].as_ptr(),
+                x_sums: Form::part(form.sums, 2 * at, 2 * width * blocks),
+                x_weighted: form.weighted[at..at + width * blocks].as_ptr(),
+                x_corrections: Form::part(
+                    form.corrections,
+                    form.corrections_a_block * at,
+                    form.corrections_a_block * width * blocks,
+                ),
             };
             let mut out: Outputs = [[0.0; TILE]; PANEL];
             // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.

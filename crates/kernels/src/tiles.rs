@@ -25,7 +25,7 @@ const PACK_CHUNK_BYTES: usize = 1 << 18;
 
 /// A quantized matrix in tiles.
 pub(crate) struct Tiles {
-    format: Format,
+    pub format: Format,
     pub bits: usize,
     pub scheme: Scheme,
     pub offset: i32,

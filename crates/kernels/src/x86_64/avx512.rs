@@ -1,6 +1,7 @@
 //! AVX-512 with VNNI: a vector holds 4 integers of each of a tile's 16 rows, or one float of each.
 
 use crate::Format;
+use crate::activations::twelve::{self, Int12Panel};
 use crate::activations::{self, Block, FINER, FINER_BITS, Int8Panel, LINES, PANEL, SMALLEST};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
@@ -50,30 +51,7 @@ pub(crate) unsafe fn quantize_panel(x: &[f32], cols: usize, out: &mut Int8Panel<
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
 fn quantize_32(x: &[f32; 32], q: &mut [[i8; 32]; LINES]) -> Block {
-    // SAFETY: 32 numbers are two vectors.
-    let (a, b) = unsafe {
-        (
-            _mm512_loadu_ps(x.as_ptr()),
-            _mm512_loadu_ps(x.as_ptr().add(16)),
-        )
-    };
-    // Magnitudes order as their bits do, with infinity and NaN on top.
-    let sign = _mm512_set1_epi32(i32::MAX);
-    let top = _mm512_max_epu32(
-        _mm512_and_si512(_mm512_castps_si512(a), sign),
-        _mm512_and_si512(_mm512_castps_si512(b), sign),
-    );
-    let top = _mm256_max_epu32(
-        _mm512_castsi512_si256(top),
-        _mm512_extracti64x4_epi64::<1>(top),
-    );
-    let top = _mm_max_epu32(
-        _mm256_castsi256_si128(top),
-        _mm256_extracti128_si256::<1>(top),
-    );
-    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b01_00_11_10>(top));
-    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b10_11_00_01>(top));
-    let top = f32::from_bits(_mm_cvtsi128_si32(top) as u32);
+    let (a, b, top) = load_32(x);
     let inverse = if top < SMALLEST { 0.0 } else { 127.0 / top };
     let inverse = _mm512_set1_ps(inverse);
     // Rounds to nearest, ties to even; the fine line is what the coarse one left.
@@ -103,6 +81,75 @@ fn quantize_32(x: &[f32; 32], q: &mut [[i8; 32]; LINES]) -> Block {
         halves[line] = [_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums)];
     }
     (top / 127.0, halves)
+}
+
+/// `twelve::quantize_panel` for these instructions.
+///
+/// # Safety
+/// The CPU must have AVX-512 F, BW, VL and VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+pub(crate) unsafe fn quantize_panel_12(x: &[f32], cols: usize, out: &mut Int12Panel<'_>) {
+    twelve::quantize_panel(x, cols, out, |x, q| quantize_32_in_12(x, q));
+}
+
+/// The twin of `twelve::quantize_32`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+fn quantize_32_in_12(x: &[f32; 32], q: &mut [i8; twelve::BYTES]) -> (f32, i32) {
+    let (a, b, top) = load_32(x);
+    let inverse = if top < SMALLEST {
+        0.0
+    } else {
+        twelve::MOST as f32 / top
+    };
+    let inverse = _mm512_set1_ps(inverse);
+    // Rounds to nearest, ties to even.
+    let integers = |v: __m512| _mm512_cvtps_epi32(_mm512_mul_ps(v, inverse));
+    let (x, y) = (integers(a), integers(b));
+    let t = _mm512_sub_epi32(y, _mm512_slli_epi32::<4>(x));
+    let k = _mm512_srai_epi32::<8>(_mm512_add_epi32(t, _mm512_set1_epi32(128)));
+    let lines = [
+        _mm512_sub_epi32(_mm512_setzero_si512(), k),
+        t,
+        _mm512_add_epi32(x, _mm512_slli_epi32::<4>(k)),
+    ];
+    for (line, q) in lines.into_iter().zip(q.as_chunks_mut::<16>().0) {
+        // SAFETY: a line is 16 bytes.
+        unsafe { _mm_storeu_si128(q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(line)) };
+    }
+    let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(x, y));
+    (top / twelve::MOST as f32, sum)
+}
+
+/// 32 numbers and their largest magnitude; NaN counts as larger than infinity.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+fn load_32(x: &[f32; 32]) -> (__m512, __m512, f32) {
+    // SAFETY: 32 numbers are two vectors.
+    let (a, b) = unsafe {
+        (
+            _mm512_loadu_ps(x.as_ptr()),
+            _mm512_loadu_ps(x.as_ptr().add(16)),
+        )
+    };
+    // Magnitudes order as their bits do, with infinity and NaN on top.
+    let sign = _mm512_set1_epi32(i32::MAX);
+    let top = _mm512_max_epu32(
+        _mm512_and_si512(_mm512_castps_si512(a), sign),
+        _mm512_and_si512(_mm512_castps_si512(b), sign),
+    );
+    let top = _mm256_max_epu32(
+        _mm512_castsi512_si256(top),
+        _mm512_extracti64x4_epi64::<1>(top),
+    );
+    let top = _mm_max_epu32(
+        _mm256_castsi256_si128(top),
+        _mm256_extracti128_si256::<1>(top),
+    );
+    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b01_00_11_10>(top));
+    let top = _mm_max_epu32(top, _mm_shuffle_epi32::<0b10_11_00_01>(top));
+    let top = f32::from_bits(_mm_cvtsi128_si32(top) as u32);
+    (a, b, top)
 }
 
 /// The kernels of a quantized format, by rows of the panel.
@@ -216,6 +263,43 @@ fn each_row<const M: usize>(mut f: impl FnMut(usize)) {
     }
 }
 
+/// The dot products of a block of 4-bit weights with twelve bits of `M` rows, each added to `start(m)`.
+///
+/// All rows meet four columns of either half before the next four, so that no more than three registers hold weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
+unsafe fn dots_12<const M: usize>(
+    block: *const u8,
+    x: *const i8,
+    start: impl Fn(usize) -> __m512i,
+) -> [__m512i; M] {
+    let mask = _mm512_set1_epi8(15);
+    let mut low = [_mm512_setzero_si512(); M];
+    let mut sum = [_mm512_setzero_si512(); M];
+    for m in 0..M {
+        sum[m] = start(m);
+    }
+    for j in 0..4 {
+        // SAFETY: four vectors lie at `block`, three lines of four groups for each row at `x`.
+        unsafe {
+            let both = _mm512_loadu_si512(block.add(64 * j).cast());
+            let first = _mm512_and_si512(both, mask);
+            let second = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
+            for m in 0..M {
+                let x = x.add(m * twelve::BYTES).cast::<i32>();
+                let x = |group: usize| _mm512_set1_epi32(x.add(group).read_unaligned());
+                low[m] = _mm512_dpbusd_epi32(low[m], first, x(j));
+                sum[m] = _mm512_dpbusd_epi32(sum[m], second, x(4 + j));
+                sum[m] = _mm512_dpbusd_epi32(sum[m], both, x(8 + j));
+            }
+        }
+    }
+    for m in 0..M {
+        sum[m] = _mm512_add_epi32(_mm512_slli_epi32::<{ twelve::A_BITS }>(low[m]), sum[m]);
+    }
+    sum
+}
+
 /// One tile of quantized weights times `M` rows.
 ///
 /// # Safety
@@ -263,6 +347,17 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                 _mm512_add_epi32(_mm512_slli_epi32::<FINER_BITS>(coarse), fine)
             };
             match scheme {
+                Scheme::Offset32 if BITS == 4 => {
+                    let scale = halves(s);
+                    let x = t.x.add(b * M * twelve::BYTES);
+                    let start = |m: usize| _mm512_set1_epi32(*t.x_corrections.add(b * M + m));
+                    let dots = dots_12::<M>(block, x, start);
+                    for m in 0..M {
+                        let scale =
+                            _mm512_mul_ps(scale, _mm512_set1_ps(*t.x_scales.add(b * M + m)));
+                        sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[m]), scale, sums[m]);
+                    }
+                }
                 Scheme::Offset32 => {
                     let scale = halves(s);
                     each_row::<M>(|m| {
@@ -291,14 +386,24 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             ),
                         )
                     };
-                    each_row::<M>(|m| {
+                    let add = |m: usize, dot: __m512i, sum: &mut __m512| {
                         let weighted = _mm512_set1_ps(*t.x_weighted.add(b * M + m));
                         let scale =
                             _mm512_mul_ps(scale, _mm512_set1_ps(*t.x_scales.add(b * M + m)));
-                        let sum = dot(m, 0, 8, _mm512_setzero_si512());
-                        sums[m] = _mm512_fmadd_ps(min, weighted, sums[m]);
-                        sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m]);
-                    });
+                        *sum = _mm512_fmadd_ps(min, weighted, *sum);
+                        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, *sum);
+                    };
+                    if BITS == 4 {
+                        let x = t.x.add(b * M * twelve::BYTES);
+                        let dots = dots_12::<M>(block, x, |_| _mm512_setzero_si512());
+                        for m in 0..M {
+                            add(m, dots[m], &mut sums[m]);
+                        }
+                    } else {
+                        each_row::<M>(|m| {
+                            add(m, dot(m, 0, 8, _mm512_setzero_si512()), &mut sums[m]);
+                        });
+                    }
                 }
                 Scheme::Super16Offset => {
                     let small = |at: *const u8| {

@@ -7,6 +7,8 @@
 //! token and one greedy token in two differed at the end; with fifteen bits it was below 1e-5 and neither did. A decoding
 //! step mostly waits for the weights either way.
 //!
+//! Weights of four bits are multiplied with twelve bits of each number where that is faster ([`twelve`]).
+//!
 //! Where the processor multiplies bf16 numbers by an instruction of its own, BF16 matrices read a third form: the rows rounded to
 //! bf16, which is the precision such models are trained and served in. It doubles what arithmetic allows; ARCHITECTURE.md has
 //! what it changes.
@@ -14,8 +16,11 @@
 //! It is laid out for kernels: panels of [`PANEL`] rows (the last one may be narrower), and in a panel all rows of a
 //! block of 32 columns side by side, the two lines of a row next to each other.
 
+pub(crate) mod twelve;
+
 use crate::scalar::blocks::{Scheme, scheme};
 use crate::{Isa, Matrix, Pool, parts::Parts, simd};
+use twelve::Int12;
 
 /// Rows that a kernel multiplies at once at most.
 pub(crate) const PANEL: usize = 8;
@@ -47,6 +52,8 @@ pub struct Activations {
     f32: Vec<f32>,
     int8: Int8,
     has_int8: bool,
+    int12: Int12,
+    has_int12: bool,
     /// `[panel][pair of columns][row of panel]`: two bf16, the earlier column in the low half; an odd last one beside 0.
     pairs: Vec<u32>,
     has_pairs: bool,
@@ -90,13 +97,13 @@ impl Activations {
     /// Sets the shape and lends the (rows, cols) numbers for writing; they hold leftovers until written.
     pub fn begin(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         (self.rows, self.cols) = (rows, cols);
-        (self.has_int8, self.has_pairs) = (false, false);
+        (self.has_int8, self.has_int12, self.has_pairs) = (false, false, false);
         self.f32.resize(rows * cols, 0.0);
         &mut self.f32
     }
 
-    /// Prepares what `readers` need, once the numbers are written: the int8 form iff one of them is quantized, bf16 iff one
-    /// multiplies it.
+    /// Prepares what `readers` need, once the numbers are written: of the int8, twelve-bit and bf16 forms those that one
+    /// of them multiplies.
     ///
     /// # Panics
     /// If a reader has another number of columns.
@@ -114,7 +121,9 @@ impl Activations {
                 matrix.cols()
             );
             self.has_pairs |= simd::reads_pairs(matrix.isa(), matrix.format());
-            if let Some((_, offset, scheme)) = scheme(matrix.format()) {
+            if simd::reads_int12(matrix.isa(), matrix.format()) {
+                self.has_int12 = true;
+            } else if let Some((_, offset, scheme)) = scheme(matrix.format()) {
                 self.has_int8 = true;
                 let kind = (offset, scheme == Scheme::Super16Offset);
                 if offset != 0 && !kinds.contains(&kind) {
@@ -125,6 +134,10 @@ impl Activations {
         }
         if self.has_int8 {
             self.quantize(isa, pool, &kinds);
+        }
+        if self.has_int12 {
+            let shape = (self.rows, self.cols);
+            self.int12.quantize(isa, pool, &self.f32, shape);
         }
         if self.has_pairs {
             self.pair(isa, pool);
@@ -152,6 +165,14 @@ impl Activations {
             "activations are read by a quantized matrix that `finish` was not told of"
         );
         &self.int8
+    }
+
+    pub(crate) fn int12(&self) -> &Int12 {
+        assert!(
+            self.has_int12,
+            "activations are read by a matrix of four bits that `finish` was not told of"
+        );
+        &self.int12
     }
 
     pub(crate) fn pairs(&self) -> &[u32] {
