@@ -14,8 +14,21 @@ use std::ops::Range;
 /// Activation bytes that stay in the second-level cache while the tiles of a chunk pass by.
 const GROUP_BYTES: usize = 256 << 10;
 
-/// Results of a kernel: for each row of the panel the 16 outputs of the tile.
-pub(crate) type Outputs = [[f32; TILE]; PANEL];
+/// Where a kernel's results go: for each row of the panel the 16 outputs of the tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Outputs {
+    start: *mut f32,
+    /// From one row to the next.
+    stride: usize,
+}
+
+impl Outputs {
+    /// Where the results of row `m` go.
+    #[inline(always)]
+    pub(crate) const fn row(self, m: usize) -> *mut f32 {
+        self.start.wrapping_add(m * self.stride)
+    }
+}
 
 /// One tile of quantized weights and one panel of int8 activations.
 #[cfg_attr(
@@ -57,9 +70,9 @@ pub(crate) struct FloatOperands {
 /// A kernel for one number of rows of a panel.
 ///
 /// Safety: the CPU must have the kernel's instructions, and the pointers must cover a whole tile and panel.
-pub(crate) type QuantKernel = unsafe fn(&QuantOperands, &mut Outputs);
+pub(crate) type QuantKernel = unsafe fn(&QuantOperands, Outputs);
 /// As [`QuantKernel`], for floats.
-pub(crate) type FloatKernel = unsafe fn(&FloatOperands, &mut Outputs);
+pub(crate) type FloatKernel = unsafe fn(&FloatOperands, Outputs);
 
 /// A table of one kernel for each number of rows of a panel.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -174,10 +187,10 @@ pub(crate) fn quantized(
                     form.corrections_a_block * width * blocks,
                 ),
             };
-            let mut out: Outputs = [[0.0; TILE]; PANEL];
-            // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
-            unsafe { kernels[width - 1](&operands, &mut out) };
-            store(&out[..width], first, tile, rows, y);
+            with_outputs((tile, rows), (first, width), y, |out| {
+                // SAFETY: an `Isa` proves the instructions; the slices above have the lengths a tile and a panel have.
+                unsafe { kernels[width - 1](&operands, out) };
+            });
         },
     );
 }
@@ -209,10 +222,10 @@ pub(crate) fn floats(
             x: of_f32,
             pairs: of_pairs,
         };
-        let mut out: Outputs = [[0.0; TILE]; PANEL];
-        // SAFETY: as in `quantized`.
-        unsafe { kernels[width - 1](&operands, &mut out) };
-        store(&out[..width], first, tile, rows, y);
+        with_outputs((tile, rows), (first, width), y, |out| {
+            // SAFETY: as in `quantized`.
+            unsafe { kernels[width - 1](&operands, out) };
+        });
     });
 }
 
@@ -234,13 +247,34 @@ fn each_pair(
     }
 }
 
-fn store(out: &[[f32; TILE]], first: usize, tile: usize, rows: usize, y: &Parts<'_, f32>) {
-    let start = tile * TILE;
-    let width = TILE.min(rows - start);
-    for (m, out) in out.iter().enumerate() {
-        let at = (first + m) * rows + start;
+/// Runs `kernel` with a place for `width` rows of results, from row `first` of `y`, which is (.., rows): in `y` itself where the
+/// tile is whole, else in a buffer of which the real outputs are copied.
+#[inline(always)]
+fn with_outputs(
+    (tile, rows): (usize, usize),
+    (first, width): (usize, usize),
+    y: &Parts<'_, f32>,
+    kernel: impl FnOnce(Outputs),
+) {
+    let at = first * rows + tile * TILE;
+    let real = TILE.min(rows - tile * TILE);
+    if real == TILE {
         // SAFETY: a tile belongs to one chunk, and each of its rows is stored once.
-        let place = unsafe { y.part(at..at + width) };
-        place.copy_from_slice(&out[..width]);
+        let start = unsafe { y.from(at, (width - 1) * rows + TILE) };
+        kernel(Outputs {
+            start,
+            stride: rows,
+        });
+        return;
+    }
+    let mut out = [0.0; TILE * PANEL];
+    kernel(Outputs {
+        start: out.as_mut_ptr(),
+        stride: TILE,
+    });
+    for (m, out) in out.chunks_exact(TILE).take(width).enumerate() {
+        // SAFETY: as above.
+        let place = unsafe { y.part(at + m * rows..at + m * rows + real) };
+        place.copy_from_slice(&out[..real]);
     }
 }

@@ -226,7 +226,7 @@ unsafe fn signed_bytes(at: *const u8) -> float32x4_t {
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
     t: &QuantOperands,
-    out: &mut Outputs,
+    out: Outputs,
 ) {
     // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise.
     unsafe {
@@ -239,7 +239,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
         }
         for (quad, sums) in sums.iter().enumerate() {
             for m in 0..M {
-                vst1q_f32(out[m].as_mut_ptr().add(4 * quad), sums[m]);
+                vst1q_f32(out.row(m).add(4 * quad), sums[m]);
             }
         }
     }
@@ -357,7 +357,7 @@ const BF16: u8 = 2;
 /// # Safety
 /// As [`quant`].
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut Outputs) {
+unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: Outputs) {
     let pair_bytes = const { if FORMAT == F32 { 128 } else { 64 } };
     // SAFETY: of this whole block: as in `quant`.
     unsafe {
@@ -414,7 +414,7 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
                         let x = *t.x.add(m * t.cols + 2 * whole);
                         total = vfmaq_n_f32(total, pair(whole, first + quad).0, x);
                     }
-                    vst1q_f32(out[m].as_mut_ptr().add(4 * (first + quad)), total);
+                    vst1q_f32(out.row(m).add(4 * (first + quad)), total);
                 }
             }
         }

@@ -194,7 +194,7 @@ unsafe fn dot_line<const BITS: usize, const FROM: usize, const TO: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
     t: &QuantOperands,
-    out: &mut Outputs,
+    out: Outputs,
 ) {
     let scheme = const {
         match SCHEME {
@@ -315,7 +315,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
         }
         for (half, sums) in sums.iter().enumerate() {
             for m in 0..M {
-                _mm256_storeu_ps(out[m].as_mut_ptr().add(8 * half), sums[m]);
+                _mm256_storeu_ps(out.row(m).add(8 * half), sums[m]);
             }
         }
     }
@@ -330,7 +330,7 @@ const BF16: u8 = 2;
 /// # Safety
 /// As [`quant`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut Outputs) {
+unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: Outputs) {
     let bytes = const { if FORMAT == F32 { 128 } else { 64 } };
     // SAFETY: of this whole block: as in `quant`; prefetching may name any address.
     unsafe {
@@ -395,7 +395,7 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
                         let x = _mm256_set1_ps(*t.x.add(m * t.cols + 2 * whole));
                         total = _mm256_fmadd_ps(pair(whole, first + half).0, x, total);
                     }
-                    _mm256_storeu_ps(out[m].as_mut_ptr().add(8 * (first + half)), total);
+                    _mm256_storeu_ps(out.row(m).add(8 * (first + half)), total);
                 }
             }
         }

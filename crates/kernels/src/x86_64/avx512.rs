@@ -307,7 +307,7 @@ unsafe fn dots_12<const M: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
 unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
     t: &QuantOperands,
-    out: &mut Outputs,
+    out: Outputs,
 ) {
     let scheme = const {
         match SCHEME {
@@ -453,7 +453,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
             }
         }
         for m in 0..M {
-            _mm512_storeu_ps(out[m].as_mut_ptr(), sums[m]);
+            _mm512_storeu_ps(out.row(m), sums[m]);
         }
     }
 }
@@ -467,7 +467,7 @@ const BF16: u8 = 2;
 /// # Safety
 /// As [`quant`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
-unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut Outputs) {
+unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: Outputs) {
     let bytes = const { if FORMAT == F32 { 128 } else { 64 } };
     // SAFETY: of this whole block: as in `quant`; prefetching may name any address.
     unsafe {
@@ -523,7 +523,7 @@ unsafe fn float<const M: usize, const FORMAT: u8>(t: &FloatOperands, out: &mut O
             }
         }
         for m in 0..M {
-            _mm512_storeu_ps(out[m].as_mut_ptr(), totals[m]);
+            _mm512_storeu_ps(out.row(m), totals[m]);
         }
     }
 }

@@ -240,7 +240,7 @@ const STRIP: usize = 256;
 /// # Safety
 /// The CPU must have these instructions; the operands must be a whole tile and a panel of `M` rows of pairs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
-unsafe fn float<const M: usize>(t: &FloatOperands, out: &mut Outputs) {
+unsafe fn float<const M: usize>(t: &FloatOperands, out: Outputs) {
     // SAFETY: of this whole block: every address is inside the operands, whose sizes are the caller's promise; prefetching may
     // name any address.
     unsafe {
@@ -277,7 +277,7 @@ unsafe fn float<const M: usize>(t: &FloatOperands, out: &mut Outputs) {
             start = end;
         }
         for m in 0..M {
-            _mm512_storeu_ps(out[m].as_mut_ptr(), totals[m]);
+            _mm512_storeu_ps(out.row(m), totals[m]);
         }
     }
 }
