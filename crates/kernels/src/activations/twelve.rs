@@ -20,6 +20,10 @@ pub(crate) const MOST: i32 = 1904;
 pub(crate) const BYTES: usize = 48;
 
 /// `a` is worth `1 << A_BITS` in the sum.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only kernels of x86-64 read this form")
+)]
 pub(crate) const A_BITS: u32 = 4;
 
 /// Weights are offset by this much in the one format that has an offset.
