@@ -4,127 +4,162 @@
 
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Isa {
-    level: Level,
-    /// Besides, bf16 numbers are multiplied by instructions of their own (AVX512-BF16).
-    bf16: bool,
-}
+pub struct Isa(Kind);
 
 /// Those of this kind of machine, ordered from the plainest to the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+enum Kind {
     /// Plain Rust on any machine.
     Scalar,
     /// AVX2 with FMA and F16C (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Besides, byte dot products in AVX2's registers (AVX-VNNI: Intel since Alder Lake, AMD since Zen 5).
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 F, BW, DQ, VL with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// Besides, dot products of bf16 (AVX512-BF16).
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     /// NEON with byte dot products (`sdot`: Armv8.4, optional from 8.1 on).
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
 
-/// Every level of this kind of machine and the word that asks for it, plainest first.
-const LEVELS: &[(&str, Level)] = &[
-    ("scalar", Level::Scalar),
+/// Every kind of this kind of machine, the word that asks for it and its name on screen, plainest first.
+const KINDS: &[(Kind, &str, &str)] = &[
+    (Kind::Scalar, "scalar", "scalar"),
     #[cfg(target_arch = "x86_64")]
-    ("avx2", Level::Avx2),
+    (Kind::Avx2, "avx2", "AVX2"),
     #[cfg(target_arch = "x86_64")]
-    ("avx512", Level::Avx512),
+    (Kind::AvxVnni, "avx-vnni", "AVX-VNNI"),
+    #[cfg(target_arch = "x86_64")]
+    (Kind::Avx512, "avx512", "AVX512-VNNI"),
+    #[cfg(target_arch = "x86_64")]
+    (Kind::Avx512Bf16, "avx512-bf16", "AVX512-VNNI-BF16"),
     #[cfg(target_arch = "aarch64")]
-    ("neon", Level::Neon),
+    (Kind::Neon, "neon", "NEON"),
 ];
 
+/// Which registers and basic instructions an [`Isa`] has; what it has besides is asked by methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// None.
+    Scalar,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL and VNNI, and all of AVX2's.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON and `sdot`.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
 impl Isa {
-    /// The best one here; the environment variable `BILLION_ISA` (`scalar`, `avx2`, `avx512`: without BF16; `scalar`, `neon` on
-    /// 64-bit Arm) lowers it, never raises it.
+    /// The best one here, or that which the environment variable `BILLION_ISA` asks for, if this CPU has it: `scalar`, `avx2`,
+    /// `avx-vnni`, `avx512`, `avx512-bf16`; `scalar`, `neon` on 64-bit Arm.
     pub fn detect() -> Self {
         let asked = std::env::var("BILLION_ISA").ok();
-        let asked = LEVELS
+        let asked = KINDS
             .iter()
-            .find(|(word, _)| asked.as_deref() == Some(word));
-        asked.map_or(best(), |(_, level)| best().min(Self::plain(*level)))
+            .find(|(kind, word, _)| asked.as_deref() == Some(word) && has(*kind));
+        let best = KINDS.iter().rfind(|(kind, _, _)| has(*kind));
+        asked
+            .or(best)
+            .map_or(Self::scalar(), |(kind, _, _)| Self(*kind))
     }
 
     /// Every one this CPU has, plainest first.
     pub fn available() -> Vec<Self> {
-        let levels = LEVELS.iter().map(|(_, level)| Self::plain(*level));
-        let mut all: Vec<_> = levels.filter(|isa| *isa <= best()).collect();
-        if best().bf16 {
-            all.push(best());
-        }
-        all
+        KINDS
+            .iter()
+            .filter(|(kind, _, _)| has(*kind))
+            .map(|(kind, _, _)| Self(*kind))
+            .collect()
     }
 
     /// The plain one, which every machine has.
     pub const fn scalar() -> Self {
-        Self::plain(Level::Scalar)
-    }
-
-    const fn plain(level: Level) -> Self {
-        Self { level, bf16: false }
+        Self(Kind::Scalar)
     }
 
     /// Its name on screen and in results.
-    pub const fn name(self) -> &'static str {
-        match self.level() {
-            Level::Scalar => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "AVX2",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if self.bf16 => "AVX512-VNNI-BF16",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "AVX512-VNNI",
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => "NEON",
-        }
+    pub fn name(self) -> &'static str {
+        KINDS
+            .iter()
+            .find(|(kind, _, _)| *kind == self.0)
+            .map_or("", |(_, _, name)| name)
     }
 
     pub(crate) const fn level(self) -> Level {
-        self.level
+        match self.0 {
+            Kind::Scalar => Level::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni => Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 | Kind::Avx512Bf16 => Level::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => Level::Neon,
+        }
+    }
+
+    /// Whether it has AVX-VNNI beside AVX2.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn has_avx_vnni(self) -> bool {
+        matches!(self.0, Kind::AvxVnni)
     }
 
     /// Whether bf16 numbers are multiplied by instructions of their own.
     pub(crate) const fn has_bf16(self) -> bool {
-        self.bf16
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => true,
+            _ => false,
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn best() -> Isa {
-    let avx2 = is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c");
-    let avx512 = avx2
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni");
-    match (avx2, avx512) {
-        (_, true) => Isa {
-            level: Level::Avx512,
-            bf16: is_x86_feature_detected!("avx512bf16"),
-        },
-        (true, false) => Isa::plain(Level::Avx2),
-        (false, false) => Isa::scalar(),
+fn has(kind: Kind) -> bool {
+    let avx2 = || {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    };
+    let avx512 = || {
+        avx2()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+    };
+    match kind {
+        Kind::Scalar => true,
+        Kind::Avx2 => avx2(),
+        Kind::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+        Kind::Avx512 => avx512(),
+        Kind::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
     }
 }
 
 #[cfg(target_arch = "aarch64")]
-fn best() -> Isa {
-    // Asked for itself, although `dotprod` brings it.
-    let neon = std::arch::is_aarch64_feature_detected!("neon");
-    if neon && std::arch::is_aarch64_feature_detected!("dotprod") {
-        Isa::plain(Level::Neon)
-    } else {
-        Isa::scalar()
+fn has(kind: Kind) -> bool {
+    match kind {
+        Kind::Scalar => true,
+        // NEON is asked for itself, although `dotprod` brings it.
+        Kind::Neon => {
+            std::arch::is_aarch64_feature_detected!("neon")
+                && std::arch::is_aarch64_feature_detected!("dotprod")
+        }
     }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn best() -> Isa {
-    Isa::scalar()
+fn has(kind: Kind) -> bool {
+    kind == Kind::Scalar
 }

@@ -16,6 +16,10 @@ use crate::aarch64::neon;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64::{avx2, avx512, avx512_bf16};
 
+/// The formats that lie two integers in a byte and no more.
+#[cfg(target_arch = "x86_64")]
+const FOUR_BITS: [Format; 3] = [Format::Q4_0, Format::Q4_1, Format::Q4_K];
+
 /// Whether matrices are packed into tiles; if not, they stay as in the file for plain Rust.
 pub(crate) fn has_tiles(isa: Isa) -> bool {
     isa.level() != Level::Scalar
@@ -40,7 +44,7 @@ pub(crate) fn quant_kernels(isa: Isa, bits: usize, scheme: Scheme) -> [QuantKern
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => avx512::quant_kernels(bits, scheme),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::quant_kernels(bits, scheme),
+        Level::Avx2 => avx2::quant_kernels(bits, scheme, isa.has_avx_vnni()),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => neon::quant_kernels(bits, scheme),
         level => unreachable!("{level:?} has no tiles ({bits} bits, {scheme:?})"),
@@ -66,7 +70,9 @@ pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
 pub(crate) fn reads_int12(isa: Isa, format: Format) -> bool {
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q4_K),
+        Level::Avx512 => FOUR_BITS.contains(&format),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => isa.has_avx_vnni() && FOUR_BITS.contains(&format),
         _ => {
             let _ = format;
             false
@@ -80,7 +86,9 @@ pub(crate) fn quantize_panel_12(isa: Isa, x: &[f32], cols: usize, out: &mut Int1
         // SAFETY: the `Isa` proves the instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512::quantize_panel_12(x, cols, out) },
-        _ => twelve::quantize_panel(x, cols, out, twelve::quantize_32),
+        _ => vectorized(isa, || {
+            twelve::quantize_panel(x, cols, out, twelve::quantize_32)
+        }),
     }
 }
 

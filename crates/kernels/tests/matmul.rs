@@ -148,7 +148,7 @@ fn check(
             "{format} on {} at ({m}, {n}) of {rows} x {cols}",
             isa.name()
         );
-        let twelve_bits = isa.name().starts_with("AVX512")
+        let twelve_bits = isa.name().contains("VNNI")
             && matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q4_K);
         let rounding = if twelve_bits {
             INT12_TOLERANCE

@@ -50,7 +50,7 @@ impl Arithmetic {
     }
 
     /// Its name on screen and in results.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self.kind {
             Kind::F32 => self.isa.name(),
             Kind::Bf16Plain => "bf16 in plain Rust",

@@ -3,8 +3,12 @@
 //! `maddubs` sums two products in 16 bits with saturation. Integers of up to 6 bits cannot saturate it
 //! (2 * 63 * 127 < 2^15), and narrower ones leave room for more sums before widening. 8-bit integers are multiplied as
 //! magnitude times signed activation (2 * 128 * 127 < 2^15).
+//!
+//! AVX-VNNI multiplies bytes and adds four products in 32 bits at once, in the same registers; its kernels are the same but for
+//! that step, and weights of four bits meet twelve bits of each activation.
 
 use crate::Format;
+use crate::activations::twelve;
 use crate::activations::{FINER_BITS, LINES, PANEL};
 use crate::scalar::blocks::Scheme;
 use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, QuantOperands};
@@ -41,19 +45,28 @@ pub(crate) unsafe fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The kernels of a quantized format, by rows of the panel.
-pub(crate) fn quant_kernels(bits: usize, scheme: Scheme) -> [QuantKernel; PANEL] {
+/// The kernels of a quantized format, by rows of the panel; with `vnni` those of AVX-VNNI.
+pub(crate) fn quant_kernels(bits: usize, scheme: Scheme, vnni: bool) -> [QuantKernel; PANEL] {
+    macro_rules! of {
+        ($bits:literal, $scheme:ident) => {
+            if vnni {
+                super::by_rows!(quant_vnni, $bits, $scheme)
+            } else {
+                super::by_rows!(quant, $bits, $scheme)
+            }
+        };
+    }
     match (bits, scheme) {
-        (4, Scheme::Offset32) => super::by_rows!(quant, 4, OFFSET_32),
-        (5, Scheme::Offset32) => super::by_rows!(quant, 5, OFFSET_32),
-        (_, Scheme::Offset32) => super::by_rows!(quant, 8, OFFSET_32),
-        (4, Scheme::Min32) => super::by_rows!(quant, 4, MIN_32),
-        (_, Scheme::Min32) => super::by_rows!(quant, 5, MIN_32),
-        (4, Scheme::Super32) => super::by_rows!(quant, 4, SUPER_32),
-        (_, Scheme::Super32) => super::by_rows!(quant, 5, SUPER_32),
-        (3, Scheme::Super16Offset) => super::by_rows!(quant, 3, SUPER_16_OFFSET),
-        (_, Scheme::Super16Offset) => super::by_rows!(quant, 6, SUPER_16_OFFSET),
-        (_, Scheme::Super16Min) => super::by_rows!(quant, 2, SUPER_16_MIN),
+        (4, Scheme::Offset32) => of!(4, OFFSET_32),
+        (5, Scheme::Offset32) => of!(5, OFFSET_32),
+        (_, Scheme::Offset32) => of!(8, OFFSET_32),
+        (4, Scheme::Min32) => of!(4, MIN_32),
+        (_, Scheme::Min32) => of!(5, MIN_32),
+        (4, Scheme::Super32) => of!(4, SUPER_32),
+        (_, Scheme::Super32) => of!(5, SUPER_32),
+        (3, Scheme::Super16Offset) => of!(3, SUPER_16_OFFSET),
+        (_, Scheme::Super16Offset) => of!(6, SUPER_16_OFFSET),
+        (_, Scheme::Super16Min) => of!(2, SUPER_16_MIN),
     }
 }
 
@@ -66,16 +79,17 @@ pub(crate) fn float_kernels(format: Format) -> [FloatKernel; PANEL] {
     }
 }
 
-/// 8 rows (half of the tile) of the 8 vectors of a block; see `tiles` for the planes. 8-bit integers come back signed.
+/// 8 rows (half of the tile) of the 8 vectors of a block; see `tiles` for the planes. 8-bit integers come back signed, but
+/// for AVX-VNNI.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn integers<const BITS: usize>(half: *const u8) -> [__m256i; 8] {
+unsafe fn integers<const BITS: usize, const VNNI: bool>(half: *const u8) -> [__m256i; 8] {
     // SAFETY: `half` is 32 bytes into a vector at most, and `BITS` vectors lie there.
     let load = |v: usize| unsafe { _mm256_loadu_si256(half.add(64 * v).cast()) };
     let mut w = [_mm256_setzero_si256(); 8];
     match BITS {
         8 => {
-            let flip = _mm256_set1_epi8(-128);
+            let flip = _mm256_set1_epi8(if VNNI { 0 } else { -128 });
             for (j, w) in w.iter_mut().enumerate() {
                 *w = _mm256_xor_si256(load(j), flip);
             }
@@ -134,10 +148,49 @@ unsafe fn integers<const BITS: usize>(half: *const u8) -> [__m256i; 8] {
     w
 }
 
+/// The dot products of vectors `FROM..TO` with both lines of the activations at `x`, by AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn dot_vnni<const FROM: usize, const TO: usize>(w: &[__m256i; 8], x: *const i32) -> __m256i {
+    let (mut coarse, mut fine) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    for j in FROM..TO {
+        // SAFETY: two lines of 8 groups of 4 activations lie at `x`.
+        let x = |line: usize| _mm256_set1_epi32(unsafe { x.add(8 * line + j).read_unaligned() });
+        coarse = _mm256_dpbusd_avx_epi32(coarse, w[j], x(0));
+        fine = _mm256_dpbusd_avx_epi32(fine, w[j], x(1));
+    }
+    _mm256_add_epi32(_mm256_slli_epi32::<{ FINER_BITS as i32 }>(coarse), fine)
+}
+
+/// The dot products of half a block of 4-bit weights, apart in `w` and two in a byte at `half`, with the three lines of twelve bits
+/// at `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn dot_12(w: &[__m256i; 8], half: *const u8, x: *const i8) -> __m256i {
+    let (mut low, mut high, mut sum) = (
+        _mm256_setzero_si256(),
+        _mm256_setzero_si256(),
+        _mm256_setzero_si256(),
+    );
+    for j in 0..4 {
+        // SAFETY: four vectors lie around `half`, three lines of four groups at `x`.
+        unsafe {
+            let x = x.cast::<i32>();
+            let x = |group: usize| _mm256_set1_epi32(x.add(group).read_unaligned());
+            let both = _mm256_loadu_si256(half.add(64 * j).cast());
+            low = _mm256_dpbusd_avx_epi32(low, w[j], x(j));
+            high = _mm256_dpbusd_avx_epi32(high, w[4 + j], x(4 + j));
+            sum = _mm256_dpbusd_avx_epi32(sum, both, x(8 + j));
+        }
+    }
+    let low = _mm256_slli_epi32::<{ twelve::A_BITS as i32 }>(low);
+    _mm256_add_epi32(low, _mm256_add_epi32(high, sum))
+}
+
 /// The dot products of vectors `FROM..TO` with both lines of the activations at `x`, in 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot<const BITS: usize, const FROM: usize, const TO: usize>(
+unsafe fn dot_pairs<const BITS: usize, const FROM: usize, const TO: usize>(
     w: &[__m256i; 8],
     x: *const i32,
 ) -> __m256i {
@@ -196,6 +249,29 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
     t: &QuantOperands,
     out: Outputs,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { quant_with::<M, BITS, SCHEME, false>(t, out) };
+}
+
+/// As [`quant`], with AVX-VNNI.
+///
+/// # Safety
+/// As [`quant`].
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn quant_vnni<const M: usize, const BITS: usize, const SCHEME: u8>(
+    t: &QuantOperands,
+    out: Outputs,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { quant_with::<M, BITS, SCHEME, true>(t, out) };
+}
+
+/// Inlined into the two above, which have its instructions.
+#[inline(always)]
+unsafe fn quant_with<const M: usize, const BITS: usize, const SCHEME: u8, const VNNI: bool>(
+    t: &QuantOperands,
+    out: Outputs,
+) {
     let scheme = const {
         match SCHEME {
             OFFSET_32 => Scheme::Offset32,
@@ -223,16 +299,37 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                         dmin = halves(supers.add(32 + wide));
                     }
                 }
-                let w = integers::<BITS>(block.add(32 * half));
+                let w = integers::<BITS, VNNI>(block.add(32 * half));
+                // The dot products of all columns, or of either half, with row m.
+                let row = |m: usize| t.x.add((b * M + m) * 32 * LINES).cast();
+                let dot = |m: usize| {
+                    if VNNI && BITS == 4 {
+                        let x = t.x.add((b * M + m) * twelve::BYTES);
+                        dot_12(&w, block.add(32 * half), x)
+                    } else if VNNI {
+                        dot_vnni::<0, 8>(&w, row(m))
+                    } else {
+                        dot_pairs::<BITS, 0, 8>(&w, row(m))
+                    }
+                };
+                let halves_of = |m: usize| {
+                    if VNNI {
+                        (dot_vnni::<0, 4>(&w, row(m)), dot_vnni::<4, 8>(&w, row(m)))
+                    } else {
+                        (
+                            dot_pairs::<BITS, 0, 4>(&w, row(m)),
+                            dot_pairs::<BITS, 4, 8>(&w, row(m)),
+                        )
+                    }
+                };
                 let s = t.scales.add(b * scale_bytes(scheme));
                 let sums = &mut sums[half];
                 match scheme {
                     Scheme::Offset32 => {
                         let scale = halves(s.add(wide));
                         for m in 0..M {
-                            let mut sum =
-                                dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32 * LINES).cast());
-                            if BITS != 8 {
+                            let mut sum = dot(m);
+                            if BITS != 8 || VNNI {
                                 let start = _mm256_set1_epi32(*t.x_corrections.add(b * M + m));
                                 sum = _mm256_add_epi32(sum, start);
                             }
@@ -258,8 +355,7 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                             let weighted = _mm256_set1_ps(*t.x_weighted.add(b * M + m));
                             let scale =
                                 _mm256_mul_ps(scale, _mm256_set1_ps(*t.x_scales.add(b * M + m)));
-                            let sum =
-                                dot::<BITS, 0, 8>(&w, t.x.add((b * M + m) * 32 * LINES).cast());
+                            let sum = dot(m);
                             sums[m] = _mm256_fmadd_ps(min, weighted, sums[m]);
                             sums[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, sums[m]);
                         }
@@ -271,11 +367,9 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                         };
                         let (low, high) = (small(s.add(narrow)), small(s.add(16 + narrow)));
                         for m in 0..M {
-                            let x = t.x.add((b * M + m) * 32 * LINES).cast();
                             let start = t.x_corrections.add(2 * b * M + m);
-                            let a = dot::<BITS, 0, 4>(&w, x);
+                            let (a, c) = halves_of(m);
                             let a = _mm256_add_epi32(a, _mm256_set1_epi32(*start));
-                            let c = dot::<BITS, 4, 8>(&w, x);
                             let c = _mm256_add_epi32(c, _mm256_set1_epi32(*start.add(M)));
                             let (a, c) = (_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(c));
                             let sum = _mm256_fmadd_ps(a, low, _mm256_mul_ps(c, high));
@@ -293,11 +387,11 @@ unsafe fn quant<const M: usize, const BITS: usize, const SCHEME: u8>(
                         let (low, high) =
                             (_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
                         for m in 0..M {
-                            let x = t.x.add((b * M + m) * 32 * LINES).cast();
+                            let (a, c) = halves_of(m);
                             let x_sums = t.x_sums.add(2 * b * M + m);
                             let sum = _mm256_add_epi32(
-                                _mm256_mullo_epi32(dot::<BITS, 0, 4>(&w, x), low),
-                                _mm256_mullo_epi32(dot::<BITS, 4, 8>(&w, x), high),
+                                _mm256_mullo_epi32(a, low),
+                                _mm256_mullo_epi32(c, high),
                             );
                             let mins = _mm256_add_epi32(
                                 _mm256_mullo_epi32(low_min, _mm256_set1_epi32(*x_sums)),
