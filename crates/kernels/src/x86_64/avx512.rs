@@ -8,8 +8,9 @@ use crate::tile_product::{FloatKernel, FloatOperands, Outputs, QuantKernel, Quan
 use crate::tiles::{TileParts, Tiles, pack_tile, scale_bytes, super_bytes};
 use std::arch::x86_64::*;
 
-/// How far ahead of the floats at hand memory is asked for, in bytes.
-const AHEAD: usize = 2048;
+/// How far ahead of the floats at hand memory is asked for, in bytes. With 2 KB eight rows of F16 from memory took 1.6 times as
+/// long on Zen 5.
+const AHEAD: usize = 8192;
 
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;

@@ -197,7 +197,7 @@ pub(crate) unsafe fn tile(
 }
 
 /// How far ahead of the pairs at hand memory is asked for, in bytes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// Pairs of columns summed before their sum is added to the total, so that rounding grows with its square root only.
 const SUM_PAIRS: usize = 64;
