@@ -31,9 +31,9 @@ fn numbers(seed: u64, len: usize) -> Vec<f32> {
 
 fn columns(format: Format) -> Vec<usize> {
     match format.block_elems() {
-        256 => vec![256, 768],
-        32 => vec![32, 96, 576],
-        _ => vec![1, 31, 64, 577],
+        256 => vec![256, 768, 1280],
+        32 => vec![32, 96, 576, 1056],
+        _ => vec![1, 31, 64, 577, 1025],
     }
 }
 

@@ -82,7 +82,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                     want: &[0],
                 })
                 .collect();
-            decoder.forward(&runs).map(drop)
+            let logits = decoder.forward(&runs)?;
+            decoder.recycle(logits);
+            Ok::<_, billion_llm::decoder::DecodeError>(())
         };
         pass(&mut decoder, 1)?;
         let (start, core) = (Instant::now(), on_core_s());

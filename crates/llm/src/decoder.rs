@@ -101,6 +101,10 @@ pub trait Decoder: Send {
     /// Appends tokens to several sequences (of any lengths) in one pass and returns the wanted logits.
     /// On an error no sequence has changed.
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Logits, DecodeError>;
+    /// Takes back logits that nobody reads any more, of whatever pass, so that the next pass need not allocate any.
+    fn recycle(&mut self, logits: Logits) {
+        drop(logits);
+    }
     /// Sequences opened from now on are computed with this adapter, or with none; those that are open keep theirs, and a fork
     /// has its parent's. So base and tuned models answer side by side from one set of weights.
     fn set_adapter(&mut self, adapter: Option<&AttachedLayers>) -> Result<(), DecodeError> {
@@ -135,6 +139,10 @@ pub trait TextCodec: Send + Sync {
     ) -> Result<Vec<u32>, String>;
     /// The bytes of one token as it appears inside a text (not at its start); special tokens give no bytes.
     fn token_bytes(&self, token: u32) -> Vec<u8>;
+    /// Appends the bytes of one token, as [`Self::token_bytes`] gives them: for text that grows a token at a time.
+    fn append_token_bytes(&self, token: u32, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.token_bytes(token));
+    }
     /// Decodes a whole text, special tokens left out; invalid UTF-8 becomes U+FFFD.
     fn decode(&self, tokens: &[u32]) -> String;
     /// Tokens that end a generation (EOS, end-of-turn).

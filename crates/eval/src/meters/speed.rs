@@ -318,17 +318,18 @@ impl Bench<'_> {
             .map(|i| self.tokens(2 * self.options.batch + i, count))
             .collect();
         let mut last = Ok(Logits::default());
+        let mut runs = Vec::with_capacity(seqs.len());
         let begin = self.clock.now();
         for step in 0..count {
-            let runs: Vec<Run<'_>> = seqs
-                .iter()
-                .zip(&texts)
-                .map(|(&seq, text)| Run {
-                    seq,
-                    tokens: &text[step..=step],
-                    want: &[0],
-                })
-                .collect();
+            runs.clear();
+            runs.extend(seqs.iter().zip(&texts).map(|(&seq, text)| Run {
+                seq,
+                tokens: &text[step..=step],
+                want: &[0],
+            }));
+            if let Ok(read) = &mut last {
+                self.decoder.recycle(std::mem::take(read));
+            }
             last = self.decoder.forward(&runs);
             if last.is_err() {
                 break;

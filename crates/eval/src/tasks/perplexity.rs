@@ -166,6 +166,7 @@ impl Scorer<'_> {
             })?;
             self.nll -= ll[0];
         }
+        self.decoder.recycle(logits);
         self.done += targets.len();
         let event = Event::Step {
             what: "tokens scored".to_owned(),

@@ -431,22 +431,6 @@ mod tests {
                 assert_eq!(together, alone, "{format} on {}", isa.name());
                 assert!(alone.iter().all(|y| y.is_finite()), "{format}: {alone:?}");
             }
-            // More matrices than one run of the pool takes.
-            for (i, x) in x.begin(rows, cols).iter_mut().enumerate() {
-                *x = i as f32;
-            }
-            x.finish(isa, &pool, &all);
-            let mut y = vec![[0.0; 3]; matrices.len()];
-            let mut outputs: Vec<(&Matrix, &mut [f32])> = matrices
-                .iter()
-                .zip(y.iter_mut().map(|y| &mut y[..]))
-                .collect();
-            crate::matmul(isa, &pool, &x, &mut outputs);
-            for (w, together) in matrices.iter().zip(&y) {
-                let mut alone = [0.0; 3];
-                crate::matmul(isa, &pool, &x, &mut [(w, &mut alone)]);
-                assert_eq!(*together, alone);
-            }
         }
     }
 }

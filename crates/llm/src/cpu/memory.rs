@@ -22,20 +22,27 @@ pub(super) fn check(what: &str, bytes: usize, advice: &str) -> Result<(), String
     }
 }
 
-/// Zeros of shape (rows, width), or an error that says how many there would have been.
-pub(super) fn zeros(rows: usize, width: usize) -> Result<Vec<f32>, DecodeError> {
+/// Room for logits of shape (rows, width), in `spare` if it is large enough; it holds leftovers until written. Or an error that
+/// says how many there would have been.
+pub(super) fn logits(spare: Vec<f32>, rows: usize, width: usize) -> Result<Vec<f32>, DecodeError> {
+    let numbers = rows.saturating_mul(width);
+    if spare.capacity() >= numbers {
+        let mut data = spare;
+        data.resize(numbers, 0.0);
+        return Ok(data);
+    }
+    drop(spare);
     let mut data = Vec::new();
-    let bytes = rows.saturating_mul(width).saturating_mul(size_of::<f32>());
+    let bytes = numbers.saturating_mul(size_of::<f32>());
     check("the logits", bytes, "ask for fewer positions in one pass")
         .map_err(DecodeError::Backend)?;
-    data.try_reserve_exact(rows.saturating_mul(width))
-        .map_err(|_| {
-            DecodeError::Backend(format!(
-                "no memory for the logits of {rows} positions ({} MB); ask for fewer in one pass",
-                bytes / 1_000_000
-            ))
-        })?;
-    data.resize(rows * width, 0.0);
+    data.try_reserve_exact(numbers).map_err(|_| {
+        DecodeError::Backend(format!(
+            "no memory for the logits of {rows} positions ({} MB); ask for fewer in one pass",
+            bytes / 1_000_000
+        ))
+    })?;
+    data.resize(numbers, 0.0);
     Ok(data)
 }
 
@@ -70,9 +77,20 @@ mod tests {
             );
         }
         assert!(matches!(
-            zeros(usize::MAX / 8, 1 << 20),
+            logits(Vec::new(), usize::MAX / 8, 1 << 20),
             Err(DecodeError::Backend(_))
         ));
-        assert_eq!(zeros(2, 3).unwrap(), [0.0; 6]);
+        assert_eq!(logits(Vec::new(), 2, 3).unwrap(), [0.0; 6]);
+    }
+
+    #[test]
+    fn room_is_used_again_where_it_suffices() {
+        let spare = vec![1.0; 6];
+        let start = spare.as_ptr();
+        let fewer = logits(spare, 1, 3).unwrap();
+        assert_eq!((fewer.as_ptr(), fewer.len()), (start, 3));
+        let again = logits(fewer, 2, 3).unwrap();
+        assert_eq!((again.as_ptr(), again.len()), (start, 6));
+        assert_eq!(logits(again, 3, 3).unwrap(), [0.0; 9]);
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use crate::Error;
 use crate::adapter::AttachedLayers;
-use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId};
+use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, Run, SeqId};
 use crate::spec::{DecoderSpec, DecoderTensors, TensorView};
 use adapted::Adapted;
 use billion_kernels::attention::{KvFormat, KvShape, MAX_HEAD_DIM, PAGE_TOKENS};
@@ -57,6 +57,8 @@ pub struct CpuDecoder {
     weights: PackedDecoder,
     cache: Cache,
     arena: Arena,
+    /// Memory of logits that were given back: at most [`EXACT_ROWS`] rows, what steps of generation ask for.
+    spare_logits: Vec<f32>,
     context_len: usize,
     /// What sequences are opened with.
     adapter: Option<Arc<Adapted>>,
@@ -109,6 +111,7 @@ impl CpuDecoder {
             weights,
             cache: Cache::new(shape),
             arena: Arena::default(),
+            spare_logits: Vec::new(),
             adapter: None,
             context_len: options
                 .context_len
@@ -250,7 +253,7 @@ impl Decoder for CpuDecoder {
         let vocab_size = self.spec.vocab_size;
         let wanted: usize = runs.iter().map(|run| run.want.len()).sum();
         let mut logits = Logits {
-            data: memory::zeros(wanted, vocab_size)?,
+            data: memory::logits(std::mem::take(&mut self.spare_logits), wanted, vocab_size)?,
             vocab_size,
         };
         self.cache
@@ -275,6 +278,13 @@ impl Decoder for CpuDecoder {
             self.cache.advance(run.seq, run.tokens.len());
         }
         Ok(logits)
+    }
+
+    fn recycle(&mut self, logits: Logits) {
+        let room = logits.data.capacity();
+        if room > self.spare_logits.capacity() && room <= EXACT_ROWS * self.spec.vocab_size {
+            self.spare_logits = logits.data;
+        }
     }
 
     fn set_adapter(&mut self, adapter: Option<&AttachedLayers>) -> Result<(), DecodeError> {

@@ -120,6 +120,9 @@ pub(super) struct Arena {
     cos: Vec<f32>,
     sin: Vec<f32>,
     scratch: Scratch,
+    /// Lists of `store_keys`, empty but while it runs.
+    tables: Vec<Option<&'static mut [Arc<Page>]>>,
+    apart: Vec<Rows<'static>>,
 }
 
 /// The first `rows * width` numbers of a buffer, which grows if it must.
@@ -327,10 +330,11 @@ impl Pass<'_> {
             return;
         }
         // The rows of each page apart, so that pages are worked on side by side.
-        let mut tables: Vec<_> = self.cache.all_pages_mut().map(Some).collect();
-        let mut apart: Vec<Rows<'_>> = Vec::new();
+        let mut tables = emptied(std::mem::take(&mut arena.tables));
+        tables.extend(self.cache.all_pages_mut().map(Some));
+        let mut apart: Vec<Rows<'_>> = emptied(std::mem::take(&mut arena.apart));
         for span in &block.spans {
-            let pages = tables[span.table].take();
+            let pages: Option<&mut [Arc<Page>]> = tables[span.table].take();
             let pages = pages.expect("a sequence has one span in a block");
             let (mut position, end) = (span.start, span.start + span.rows);
             for page in &mut pages[span.start / PAGE_TOKENS..end.div_ceil(PAGE_TOKENS)] {
@@ -349,6 +353,8 @@ impl Pass<'_> {
             }
         }
         ops::for_each(self.pool, &mut apart, &|_, rows| storing.store(rows));
+        arena.tables = emptied(tables);
+        arena.apart = emptied(apart);
     }
 
     /// Attention of all rows; only the wanted ones are passed on if `narrow`.
@@ -639,6 +645,13 @@ fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (front, back) = std::mem::take(rest).split_at_mut(len);
     *rest = back;
     front
+}
+
+/// An empty list in the memory of another one, whose items have the same size: collecting in place keeps it.
+fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
+    list.clear();
+    let none = list.into_iter().map(|_| unreachable!("the list is empty"));
+    none.collect()
 }
 
 fn unshared(page: &mut Arc<Page>) -> &mut Page {

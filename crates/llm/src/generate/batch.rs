@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::writer::{Step, Writer};
 use super::{GenerateError, GenerateOptions, Generation, Piece, check, chunk_end};
-use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId, TextCodec};
+use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, Run, SeqId, TextCodec};
 
 /// A prompt and how to go on from it.
 #[derive(Clone, Debug)]
@@ -65,6 +65,7 @@ pub fn generate_batch(
         requests,
         on_event,
         active: Vec::new(),
+        waiting: Vec::new(),
         kept: None,
         next: 0,
         flow: ControlFlow::Continue(()),
@@ -82,6 +83,8 @@ struct Batch<'a> {
     on_event: &'a mut dyn FnMut(BatchEvent<'_>) -> ControlFlow<()>,
     /// At most as many as there are slots; their order never changes what they give.
     active: Vec<Slot<'a>>,
+    /// The active ones of a step whose pass is still to come; empty between steps.
+    waiting: Vec<Slot<'a>>,
     kept: Option<Kept>,
     /// The first request that has not begun.
     next: usize,
@@ -102,8 +105,8 @@ struct Slot<'a> {
 struct Kept {
     request: usize,
     seq: SeqId,
-    /// After the prompt, shape (vocab_size).
-    logits: Vec<f32>,
+    /// After the prompt, one row.
+    logits: Logits,
 }
 
 /// What became of an attempt to begin a request.
@@ -168,8 +171,9 @@ impl<'a> Batch<'a> {
         };
         if let Some(seq) = seq {
             self.keep(request, seq, &logits);
-            self.choose(request, seq, writer, &logits);
+            self.choose(request, seq, writer, &logits.data);
         }
+        self.decoder.recycle(logits);
         Admission::Begun
     }
 
@@ -180,9 +184,9 @@ impl<'a> Batch<'a> {
         request: usize,
         start: Instant,
         seq: &mut Option<SeqId>,
-    ) -> Result<Option<(Writer<'a>, Vec<f32>)>, DecodeError> {
+    ) -> Result<Option<(Writer<'a>, Logits)>, DecodeError> {
         let Request { prompt, options } = &self.requests[request];
-        let mut logits = Vec::new();
+        let mut logits = Logits::default();
         let mut done = 0;
         if let Some(kept) = &self.kept {
             done = shared(&self.requests[kept.request], &self.requests[request]);
@@ -204,7 +208,7 @@ impl<'a> Batch<'a> {
                 tokens: &prompt[done..end],
                 want: if end == prompt.len() { &last } else { &[] },
             };
-            logits = self.decoder.forward(&[run])?.data;
+            logits = self.decoder.forward(&[run])?;
             writer.prefilled();
             done = end;
             let total = prompt.len();
@@ -220,7 +224,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Keeps the cache of a prompt that has just been run if the next request can use it, and none otherwise.
-    fn keep(&mut self, request: usize, seq: SeqId, logits: &[f32]) {
+    fn keep(&mut self, request: usize, seq: SeqId, logits: &Logits) {
         let prompt = &self.requests[request].prompt;
         let useful = self
             .requests
@@ -241,52 +245,49 @@ impl<'a> Batch<'a> {
             self.kept = Some(Kept {
                 request,
                 seq: fork,
-                logits: logits.to_vec(),
+                logits: logits.clone(),
             });
         }
     }
 
     /// Runs the token that each active request has chosen, and chooses the next ones.
     fn advance(&mut self) -> Result<(), DecodeError> {
-        let slots = std::mem::take(&mut self.active);
-        let mut waiting = slots.into_iter();
-        let rows = self.decoder.exact_rows().max(1);
-        loop {
-            let group: Vec<Slot<'a>> = waiting.by_ref().take(rows).collect();
-            if group.is_empty() {
-                return Ok(());
-            }
-            let result = if self.flow.is_continue() {
-                self.pass(&group)
-            } else {
-                Ok(Logits::default())
-            };
-            match result {
-                Ok(logits) if self.flow.is_continue() => {
-                    for (row, slot) in group.into_iter().enumerate() {
-                        self.choose(slot.request, slot.seq, slot.writer, logits.row(row));
-                    }
-                }
-                stopped => {
-                    // All sequences must be found when the batch is closed.
-                    self.active.extend(group);
-                    self.active.extend(waiting);
-                    return stopped.map(|_| ());
-                }
-            }
-        }
+        // Two lists that change places, so that a step allocates nothing.
+        let mut waiting = std::mem::take(&mut self.waiting);
+        std::mem::swap(&mut self.active, &mut waiting);
+        let result = self.run_all(&mut waiting);
+        // All sequences must be found when the batch is closed.
+        self.active.append(&mut waiting);
+        self.waiting = waiting;
+        result
     }
 
+    /// Takes from `waiting` those whose passes were run, which is all unless the decoder failed or the receiver broke off.
+    fn run_all(&mut self, waiting: &mut Vec<Slot<'a>>) -> Result<(), DecodeError> {
+        let rows = self.decoder.exact_rows().clamp(1, EXACT_ROWS);
+        while !waiting.is_empty() && self.flow.is_continue() {
+            let group = rows.min(waiting.len());
+            let logits = self.pass(&waiting[..group])?;
+            for (row, slot) in waiting.drain(..group).enumerate() {
+                self.choose(slot.request, slot.seq, slot.writer, logits.row(row));
+            }
+            self.decoder.recycle(logits);
+        }
+        Ok(())
+    }
+
+    /// At most [`EXACT_ROWS`] of them.
     fn pass(&mut self, group: &[Slot<'_>]) -> Result<Logits, DecodeError> {
-        let runs: Vec<Run<'_>> = group
-            .iter()
-            .map(|slot| Run {
-                seq: slot.seq,
-                tokens: std::slice::from_ref(&slot.token),
-                want: &[0],
-            })
-            .collect();
-        self.decoder.forward(&runs)
+        let mut runs = [Run {
+            seq: SeqId(0),
+            tokens: &[],
+            want: &[0],
+        }; EXACT_ROWS];
+        for (run, slot) in runs.iter_mut().zip(group) {
+            run.seq = slot.seq;
+            run.tokens = std::slice::from_ref(&slot.token);
+        }
+        self.decoder.forward(&runs[..group.len()])
     }
 
     /// Chooses a request's next token; it goes on, or ends and gives its place free.

@@ -14,9 +14,12 @@ mod writer;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::decoder::{DecodeError, Decoder, Run, SeqId, TextCodec};
+use crate::decoder::{DecodeError, Decoder, Logits, Run, SeqId, TextCodec};
 pub use sampler::{Distribution, Sampler, SamplerOptions, greedy};
 use writer::{Step, Writer};
+
+/// Generated tokens for which lists are made long enough at the start, so that none of them waits for memory.
+const RESERVED_TOKENS: usize = 1024;
 
 /// What to generate and when to end.
 #[derive(Clone, Debug)]
@@ -188,10 +191,10 @@ impl Session {
         seq: SeqId,
         tokens: &[u32],
         want: &[usize],
-    ) -> Result<Vec<f32>, DecodeError> {
+    ) -> Result<Logits, DecodeError> {
         let logits = decoder.forward(&[Run { seq, tokens, want }])?;
         self.held.extend_from_slice(tokens);
-        Ok(logits.data)
+        Ok(logits)
     }
 }
 
@@ -231,8 +234,10 @@ pub fn generate(
     let context_len = decoder.context_len();
     check(context_len, prompt, options)?;
     let seq = session.rewind_to(decoder, prompt)?;
+    let length = prompt.len() + options.max_tokens.min(RESERVED_TOKENS);
+    session.held.reserve(length - session.held.len());
     let mut writer = Writer::new(prompt, options, start, session.held.len());
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     while session.held.len() < prompt.len() {
         let done = session.held.len();
         let end = chunk_end(prompt.len(), done, options);
@@ -249,11 +254,15 @@ pub fn generate(
         }
     }
     let reason = loop {
-        match writer.step(codec, context_len, &logits, on_piece)? {
-            Step::Run(token) => logits = session.append(decoder, seq, &[token], &[0])?,
+        match writer.step(codec, context_len, &logits.data, on_piece)? {
+            Step::Run(token) => {
+                decoder.recycle(logits);
+                logits = session.append(decoder, seq, &[token], &[0])?;
+            }
             Step::End(reason) => break reason,
         }
     };
+    decoder.recycle(logits);
     Ok(writer.finish(reason, on_piece))
 }
 

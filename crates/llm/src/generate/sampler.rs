@@ -3,6 +3,7 @@
 //! The order is llama.cpp's default chain: repetition penalty, top-k, top-p, min-p, temperature, draw. It owns its small
 //! random generator, so that a seed gives the same text on every platform and with every version of every dependency.
 
+use super::RESERVED_TOKENS;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -168,7 +169,11 @@ impl Sampler {
             random: SplitMix64(options.seed),
             candidates: Vec::new(),
             weights: Vec::new(),
-            seen: Vec::new(),
+            seen: Vec::with_capacity(if options.repetition_penalty == 1.0 {
+                0
+            } else {
+                options.repetition_window.min(RESERVED_TOKENS)
+            }),
         }
     }
 

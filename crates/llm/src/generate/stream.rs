@@ -1,5 +1,11 @@
 //! Turns token bytes into text that can be shown at once: never half a UTF-8 character, never a part of a stop string.
 
+/// More than most tokens have.
+pub(super) const LONG_TOKEN_BYTES: usize = 128;
+
+/// Room made for the text of a token: English has about 4 bytes a token.
+const BYTES_PER_TOKEN: usize = 6;
+
 /// Text that grows a token at a time, and how much of it may be shown.
 #[derive(Debug)]
 pub(super) struct TextStream<'a> {
@@ -12,12 +18,12 @@ pub(super) struct TextStream<'a> {
 }
 
 impl<'a> TextStream<'a> {
-    /// Empty stop strings never match.
-    pub(super) fn new(stops: &'a [String]) -> Self {
+    /// Empty stop strings never match. `tokens` are expected.
+    pub(super) fn new(stops: &'a [String], tokens: usize) -> Self {
         Self {
             stops,
-            text: String::new(),
-            partial: Vec::new(),
+            text: String::with_capacity(BYTES_PER_TOKEN * tokens),
+            partial: Vec::with_capacity(LONG_TOKEN_BYTES),
             shown: 0,
         }
     }
@@ -116,7 +122,7 @@ mod tests {
     /// Streams `bytes` in pieces of `size`; returns what was shown in order, and whether a stop string ended it.
     fn stream(bytes: &[u8], size: usize, stops: &[&str]) -> (Vec<String>, String, bool) {
         let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
-        let mut stream = TextStream::new(&stops);
+        let mut stream = TextStream::new(&stops, 0);
         let mut shown = Vec::new();
         let mut stopped = false;
         for piece in bytes.chunks(size) {

@@ -5,8 +5,10 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::stream::TextStream;
-use super::{FinishReason, GenerateError, GenerateOptions, Generation, Piece, Sampler};
+use super::stream::{LONG_TOKEN_BYTES, TextStream};
+use super::{
+    FinishReason, GenerateError, GenerateOptions, Generation, Piece, RESERVED_TOKENS, Sampler,
+};
 use crate::decoder::TextCodec;
 
 /// What a generation needs next.
@@ -22,6 +24,8 @@ pub(super) struct Writer<'a> {
     options: &'a GenerateOptions,
     sampler: Sampler,
     stream: TextStream<'a>,
+    /// Of the token at hand.
+    bytes: Vec<u8>,
     /// Prompt and what was chosen.
     history: Vec<u32>,
     prompt_tokens: usize,
@@ -39,11 +43,15 @@ impl<'a> Writer<'a> {
         start: Instant,
         reused_tokens: usize,
     ) -> Self {
+        let reserved = options.max_tokens.min(RESERVED_TOKENS);
+        let mut history = Vec::with_capacity(prompt.len() + reserved);
+        history.extend_from_slice(prompt);
         Self {
             options,
             sampler: Sampler::new(options.sampler),
-            stream: TextStream::new(&options.stop),
-            history: prompt.to_vec(),
+            stream: TextStream::new(&options.stop, reserved),
+            bytes: Vec::with_capacity(LONG_TOKEN_BYTES),
+            history,
             prompt_tokens: prompt.len(),
             reused_tokens,
             start,
@@ -92,7 +100,9 @@ impl<'a> Writer<'a> {
             let _ = on_piece(Piece::Text { token, text: "" });
             return Step::End(FinishReason::Stop);
         }
-        let stopped = self.stream.push(&codec.token_bytes(token));
+        self.bytes.clear();
+        codec.append_token_bytes(token, &mut self.bytes);
+        let stopped = self.stream.push(&self.bytes);
         let text = self.stream.take();
         let flow = on_piece(Piece::Text { token, text });
         if stopped {

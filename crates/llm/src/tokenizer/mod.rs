@@ -172,6 +172,10 @@ impl TextCodec for Tokenizer {
         self.pieces.get(token).to_vec()
     }
 
+    fn append_token_bytes(&self, token: u32, to: &mut Vec<u8>) {
+        to.extend_from_slice(self.pieces.get(token));
+    }
+
     fn decode(&self, tokens: &[u32]) -> String {
         let mut bytes = Vec::new();
         for &token in tokens {

@@ -297,6 +297,7 @@ impl Bench<'_> {
             if logits.data.iter().any(|x| x.is_nan()) {
                 return Err(Error::NotANumber("random tokens".to_owned()).into());
             }
+            self.decoder.recycle(logits);
             let now = self.instruments.clock.now();
             if now.saturating_sub(told) >= SLICE {
                 told = now;

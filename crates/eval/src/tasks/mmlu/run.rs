@@ -344,6 +344,7 @@ impl Session<'_> {
                 lls[row.question][*letter] = ll;
             }
         }
+        self.decoder.recycle(logits);
         self.later_tokens(subject, questions, &rows, &mut lls)?;
         for row in &rows {
             self.close_seq(row.seq);
@@ -415,6 +416,7 @@ impl Session<'_> {
             }
             at += fed.len();
         }
+        self.decoder.recycle(logits);
         for run in runs {
             self.close_seq(run.seq);
         }

@@ -118,7 +118,8 @@ impl Timed<'_> {
         while session.held.len() < before.len() {
             let done = session.held.len();
             let end = chunk_end(before.len(), done, &options);
-            session.append(decoder, seq, &before[done..end], &[])?;
+            let logits = session.append(decoder, seq, &before[done..end], &[])?;
+            decoder.recycle(logits);
         }
         Ok(())
     }
@@ -135,12 +136,13 @@ impl Timed<'_> {
         let seq = session.rewind_to(decoder, &self.text[..=self.place])?;
         let start = Instant::now();
         let logits = session.append(decoder, seq, tokens, &want)?;
-        for (row, logits) in logits.chunks_exact(logits.len() / rows).enumerate() {
+        for row in 0..rows {
             let history = &self.text[..=self.place + row];
-            let chosen = self.sampler.distribution(logits, history);
+            let chosen = self.sampler.distribution(logits.row(row), history);
             std::hint::black_box(chosen.draw(self.sampler.unit()));
         }
         let took = start.elapsed().as_secs_f64();
+        decoder.recycle(logits);
         decoder.truncate(seq, self.place)?;
         session.held.truncate(self.place);
         Ok(took)

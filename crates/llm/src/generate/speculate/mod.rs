@@ -27,7 +27,7 @@ use super::{
     Distribution, FinishReason, GenerateError, GenerateOptions, Generation, Piece, Sampler,
     SamplerOptions, Session, check, chunk_end,
 };
-use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, TextCodec};
+use crate::decoder::{DecodeError, Decoder, EXACT_ROWS, Logits, TextCodec};
 
 /// Most tokens of a draft: with the token before them they are one pass of [`EXACT_ROWS`].
 pub const MOST_DRAFTED: usize = EXACT_ROWS - 1;
@@ -171,7 +171,7 @@ pub fn speculate(
     let seq = session.rewind_to(target, prompt)?;
     let mut writer = Writer::new(prompt, options, start, session.held.len());
     let mut counts = Counts::default();
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     while session.held.len() < prompt.len() {
         let done = session.held.len();
         let end = chunk_end(prompt.len(), done, options);
@@ -205,7 +205,7 @@ pub fn speculate(
         trace: Vec::new(),
         counts: &mut counts,
     };
-    let reason = round.run(&mut writer, &logits, options, on_piece)?;
+    let reason = round.run(&mut writer, logits, options, on_piece)?;
     let trace = round.trace;
     let generation = writer.finish(reason, &mut |piece| on_piece(piece, &counts));
     Ok(Speculation {
@@ -232,14 +232,15 @@ impl Round<'_, '_> {
     fn run(
         &mut self,
         writer: &mut Writer<'_>,
-        after_prompt: &[f32],
+        after_prompt: Logits,
         options: &GenerateOptions,
         on_piece: &mut dyn FnMut(Piece<'_>, &Counts) -> ControlFlow<()>,
     ) -> Result<FinishReason, GenerateError> {
-        let mut last = match self.plain(writer, after_prompt, on_piece)? {
+        let mut last = match self.plain(writer, &after_prompt.data, on_piece)? {
             Step::Run(token) => token,
             Step::End(reason) => return Ok(reason),
         };
+        self.target.recycle(after_prompt);
         loop {
             // The last token is not in the cache yet; behind it there must be room for the draft, and of the output one
             // token is the target's own.
@@ -275,10 +276,11 @@ impl Round<'_, '_> {
             let step = if draft.is_empty() {
                 self.counts.plain += 1;
                 self.counts.plain_time += took;
-                self.plain(writer, &logits, on_piece)?
+                self.plain(writer, &logits.data, on_piece)?
             } else {
-                self.check(writer, &draft, &logits, on_piece)?
+                self.check(writer, &draft, &logits.data, on_piece)?
             };
+            self.target.recycle(logits);
             // What was not kept is forgotten: the cache holds all but the last token of the text.
             let keep = writer.history().len() - 1;
             if self.session.held.len() > keep {
@@ -454,7 +456,7 @@ impl<'a> Drafter<'a> {
                 }
                 let mut before = Instant::now();
                 let seq = session.rewind_to(*decoder, history)?;
-                let mut logits = Vec::new();
+                let mut logits = Logits::default();
                 // After a draft that was kept whole there are two tokens to run, else one; more are those of a pause.
                 let caught_up = history.len() - session.held.len() > 2;
                 while session.held.len() < history.len() {
@@ -473,11 +475,11 @@ impl<'a> Drafter<'a> {
                 let mut draft: Vec<(u32, Distribution)> = Vec::with_capacity(most);
                 let stepped = if caught_up { Instant::now() } else { before };
                 loop {
-                    if logits.iter().any(|logit| logit.is_nan()) {
+                    if logits.data.iter().any(|logit| logit.is_nan()) {
                         // A damaged draft is no reason to stop the target.
                         break;
                     }
-                    let distribution = sampler.distribution(&logits, &text);
+                    let distribution = sampler.distribution(&logits.data, &text);
                     let token = distribution.draw(sampler.unit());
                     if token as usize >= *of_target {
                         // The target never says it: it draws this place itself.
@@ -489,8 +491,10 @@ impl<'a> Drafter<'a> {
                         break;
                     }
                     text.push(token);
+                    decoder.recycle(logits);
                     logits = session.append(*decoder, seq, &[token], &[0])?;
                 }
+                decoder.recycle(logits);
                 counts.drafting += before.elapsed();
                 let ran = draft.len().saturating_sub(usize::from(caught_up));
                 *steps = (ran > 0).then(|| (ran, stepped.elapsed()));
