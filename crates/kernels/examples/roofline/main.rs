@@ -1,10 +1,13 @@
 //! How near the kernels come to the machine: for each format and thread count the bytes a second of a product with one
 //! row (bound by memory) and the operations a second with many rows (bound by arithmetic), beside a plain read of the
 //! same size. Eight rows come twice: with weights from the third-level cache and from memory; where the second is much the
-//! slower, reading and arithmetic do not overlap.
+//! slower, reading and arithmetic do not overlap. Before the table stands what the multipliers of one core reach without loading
+//! anything; two int8 lines cost two multiplications of bytes a weight, twelve bits one and a half.
 //!
 //! `cargo run --release -p billion-kernels --example roofline [-- FORMAT...]`, or `-- read THREADS` for the plain read alone, of a
 //! gigabyte, in GB/s.
+
+mod peaks;
 
 use billion_kernels::{Activations, Format, Isa, Matrix, Pool, matmul, quantize};
 use std::hint::black_box;
@@ -88,6 +91,15 @@ fn main() {
         return;
     }
     println!("{}; {ROWS} x {COLS}, {COPIES} copies", isa.name());
+    for (name, pass) in peaks::peaks() {
+        const ROUNDS: usize = 1 << 16;
+        let mut operations = 0;
+        let seconds = best(true, || operations = pass(ROUNDS) * ROUNDS);
+        println!(
+            "peak of one core, {name}: {:.0} GOP/s",
+            operations as f64 / seconds / 1e9
+        );
+    }
     println!(
         "format threads  pack GB/s  read GB/s  M=1 GB/s  in L2 GB/s  M=8 GOP/s  from memory  M=128 GOP/s  M=512 GOP/s"
     );
