@@ -5,13 +5,14 @@
 
 For each file and thread count the two programs run alternately ROUNDS times; each round is one short run of either:
 prefill of 512 tokens and decode of 64 from an empty cache. Printed: the median of each and the median, least and greatest
-ratio of a round. More is compared when asked for:
+ratio of a round; which of the two goes first changes from round to round. More is compared when asked for:
 
     --llama-batched-bench PATH   8 sequences that decode together
     --depth 3500                 decode with that many tokens in the cache
     --neighbour                  prefill and decode while another process keeps a core busy, and what either program loses by it
-    --roofline PATH              what a plain read of memory reaches in the same run, and how much of it decoding reaches
-                                 (the example `roofline` of billion-kernels)
+    --roofline PATH              what a plain read of memory reaches, measured after each round's decoding, beside the bytes of the
+                                 file that decoding passes in a second (the example `roofline` of billion-kernels; a decoder
+                                 does not read all of its embedding, so this is a little more than it reads)
     --memory                     Billion's time to load and what it then holds, beside the file's size
 
 llama-bench and llama-batched-bench are llama.cpp's own; its source ships in the llama-cpp-python package.
@@ -74,6 +75,14 @@ def neighbour():
         process.join()
 
 
+def both(order, ours, theirs):
+    """What the two measure, ours first; which of them runs first is `order`'s."""
+    if order % 2:
+        second = theirs()
+        return ours(), second
+    return ours(), theirs()
+
+
 def paired(args, model, threads):
     """{what: [(ours, theirs), ...]}, a pair a round."""
     pairs = {}
@@ -81,23 +90,27 @@ def paired(args, model, threads):
     def add(what, ours, theirs):
         pairs.setdefault(what, []).append((ours, theirs))
 
-    for _ in range(args.rounds):
-        alone = billion(args, model, threads), llama_cpp(args, model, threads)
+    for order in range(args.rounds):
+        alone = both(order, lambda: billion(args, model, threads), lambda: llama_cpp(args, model, threads))
         for part, tokens in (("prefill", args.prompt), ("decode", args.gen)):
             add(f"{part} {tokens}", *(run[part] for run in alone))
+        if args.roofline:
+            read = float(answer([args.roofline, "read", str(threads)]))
+            add(f"decode {args.gen}, GB/s of the file | plain read, GB/s", alone[0]["decode"] * os.path.getsize(model) / 1e9, read)
         if args.llama_batched_bench:
-            together = billion(args, model, threads, prompt=16, batch=args.batch)["decode"]
-            add(f"decode {args.gen}, {args.batch} together", together, llama_cpp_batch(args, model, threads))
+            add(f"decode {args.gen}, {args.batch} together",
+                *both(order, lambda: billion(args, model, threads, prompt=16, batch=args.batch)["decode"],
+                      lambda: llama_cpp_batch(args, model, threads)))
         if args.depth:
-            deep = billion(args, model, threads, prompt=1, depth=args.depth), llama_cpp(args, model, threads, args.depth)
+            deep = both(order, lambda: billion(args, model, threads, prompt=1, depth=args.depth),
+                        lambda: llama_cpp(args, model, threads, args.depth))
             add(f"decode {args.gen} after {args.depth}", *(run["decode"] for run in deep))
         if args.neighbour:
             with neighbour():
-                beside = billion(args, model, threads), llama_cpp(args, model, threads)
+                beside = both(order, lambda: billion(args, model, threads), lambda: llama_cpp(args, model, threads))
             for part in ("prefill", "decode"):
                 add(f"{part}, a busy neighbour", *(run[part] for run in beside))
-                kept = [b[part] / a[part] for a, b in zip(alone, beside)]
-                add(f"{part}, part kept beside it", *kept)
+                add(f"{part}, part kept beside it", *(b[part] / a[part] for a, b in zip(alone, beside)))
     return pairs
 
 
@@ -127,13 +140,9 @@ def main():
                 ours, theirs = (statistics.median(side) for side in zip(*pairs))
                 ratios = [a / b for a, b in pairs]
                 digits = 2 if "kept" in what else 1
+                what = what.replace(" | ", " beside a ")
                 print(f"| {name} | {threads} | {what} | {ours:.{digits}f} | {theirs:.{digits}f} "
                       f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f}) |", flush=True)
-                if args.roofline and what == f"decode {args.gen}":
-                    read = float(answer([args.roofline, "read", str(threads)]))
-                    reached = ours * os.path.getsize(model) / 1e9
-                    print(f"| {name} | {threads} | {what}: GB/s of the file | {reached:.1f} | a plain read: {read:.1f} | {reached / read:.2f} |",
-                          flush=True)
         if args.memory:
             size = os.path.getsize(model)
             loads = [json.loads(answer([args.billion, "bench", "speed", "--model", model, "--prompt", "1", "--gen", "1", "--repeat", "1",

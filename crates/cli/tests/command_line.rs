@@ -141,8 +141,9 @@ fn a_conversation_reads_lines_until_quit() {
 
 /// Of a log-likelihood in nats. Both compute in F32, and add in another order.
 const CANDLE_LL_TOLERANCE: f64 = 1e-3;
-/// Of a log-likelihood in nats. Keys and values are rounded to 11 bits, activations to 16; measured: 2.5e-3 at most.
-const CPU_LL_TOLERANCE: f64 = 1e-2;
+/// Of a log-likelihood in nats. Keys and values are rounded to 11 bits, activations to 12 or, without VNNI, 16; measured: 2.3e-2
+/// and 2.5e-3 at most. With 8 bits it would be up to 0.39.
+const CPU_LL_TOLERANCE: f64 = 5e-2;
 
 #[test]
 fn mmlu_reports_and_writes_samples() {

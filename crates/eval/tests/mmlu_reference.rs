@@ -10,9 +10,9 @@ use billion_eval::tasks::mmlu::{MmluData, MmluOptions, Question, Sample, run};
 use billion_eval::{Event, UnderTest};
 use billion_llm::load::{LoadOptions, ModelFiles, load};
 
-/// Of the mean absolute difference, in nats. Issue 3 promises 0.05; the CPU executor rounds activations to 16 bits, and
-/// keys and values to 11, and stays far below.
-const MEAN_TOLERANCE: f64 = 0.01;
+/// Of the mean absolute difference, in nats; 0.05 is promised. The CPU executor rounds activations to 12 bits or, without VNNI,
+/// 16, and keys and values to 11. Measured with 12: 0.014 without examples, where letters are unlikely, and 0.003 with five.
+const MEAN_TOLERANCE: f64 = 0.03;
 /// Of any single log-likelihood.
 const MOST_TOLERANCE: f64 = 0.1;
 /// A reference that prefers its answer by more than this is followed.

@@ -1,16 +1,11 @@
-//! Memory of packed weights: zeroed, aligned to cache lines, on huge pages where the system has them.
+//! Memory for kernels: zeroed, aligned to cache lines; packed weights on huge pages where the system has them.
 //!
 //! A model's matrices take from some hundred kilobytes to some megabytes, so a huge page seldom fits into one of them alone.
-//! On Linux they are laid side by side in slabs of [`SLAB`] bytes, which are huge pages throughout: fewer page faults while
-//! packing, and fewer misses of the page table when every weight is read for every token.
+//! On Linux they are laid side by side in slabs of 64 MB, which are huge pages throughout: fewer page faults while packing, and
+//! fewer misses of the page table when every weight is read for every token.
 
 /// Bytes of a cache line, and of the widest vector.
 pub(crate) const ALIGN: usize = 64;
-
-#[cfg(not(target_os = "linux"))]
-use heap::Place;
-#[cfg(target_os = "linux")]
-use slab::Place;
 
 /// A fixed number of bytes whose first is aligned to [`ALIGN`].
 pub(crate) struct Buffer {
@@ -18,17 +13,39 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
+/// Where they lie.
+enum Place {
+    Heap(heap::Place),
+    #[cfg(target_os = "linux")]
+    Slab(slab::Place),
+}
+
 impl Buffer {
-    /// `len` zero bytes; pages are touched when written.
-    pub(crate) fn zeroed(len: usize) -> Self {
-        Self {
-            place: Place::zeroed(len),
-            len,
-        }
+    /// `len` zero bytes of weights, which stay; pages are touched when written.
+    pub(crate) fn of_weights(len: usize) -> Self {
+        #[cfg(target_os = "linux")]
+        let place = Place::Slab(slab::Place::zeroed(len));
+        #[cfg(not(target_os = "linux"))]
+        let place = Place::Heap(heap::Place::zeroed(len));
+        Self { place, len }
+    }
+
+    /// `len` zero bytes that are soon given back.
+    pub(crate) fn scratch(len: usize) -> Self {
+        let place = Place::Heap(heap::Place::zeroed(len));
+        Self { place, len }
     }
 
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    const fn start(&self) -> *mut u8 {
+        match &self.place {
+            Place::Heap(place) => place.start(),
+            #[cfg(target_os = "linux")]
+            Place::Slab(place) => place.start(),
+        }
     }
 }
 
@@ -37,14 +54,14 @@ impl std::ops::Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: a place has `len` initialised bytes, which live as long as it and belong to it alone.
-        unsafe { std::slice::from_raw_parts(self.place.start(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and this borrow is the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.place.start(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
 
@@ -63,7 +80,7 @@ mod slab {
     const HUGE: usize = 2 << 20;
 
     thread_local! {
-        /// The slab that this thread fills: a model is packed by one thread, so models do not keep each other's slabs alive.
+        /// The slab that this thread fills. Two models that one thread packs may share one, which lives as long as either.
         static CURRENT: RefCell<Filling> = const { RefCell::new(Filling { slab: Weak::new(), used: 0 }) };
     }
 
@@ -86,7 +103,11 @@ mod slab {
     impl Mapping {
         /// At least `len` bytes from a huge page's start on, backed by huge pages if the system is willing.
         fn new(len: usize) -> Self {
-            let len = len.next_multiple_of(HUGE) + HUGE;
+            let whole = len.checked_next_multiple_of(HUGE);
+            let whole = whole.and_then(|whole| whole.checked_add(HUGE));
+            let Some(len) = whole.filter(|whole| isize::try_from(*whole).is_ok()) else {
+                panic!("{len} bytes are more than memory has addresses");
+            };
             // SAFETY: a new private mapping at an address of the system's choice touches nothing that exists.
             let start = unsafe {
                 libc::mmap(
@@ -150,10 +171,19 @@ mod slab {
                     _slab: None,
                 };
             }
+            if len > SLAB {
+                let slab = Arc::new(Mapping::new(len));
+                // SAFETY: the start of a mapping is not null.
+                let start = unsafe { NonNull::new_unchecked(slab.huge_start()) };
+                return Self {
+                    start,
+                    _slab: Some(slab),
+                };
+            }
             CURRENT.with_borrow_mut(|current| {
                 let (slab, at) = match current.slab.upgrade() {
                     Some(slab) if len <= slab.room() - current.used => (slab, current.used),
-                    _ => (Arc::new(Mapping::new(len.max(SLAB))), 0),
+                    _ => (Arc::new(Mapping::new(SLAB)), 0),
                 };
                 // SAFETY: `len` bytes from `at` on lie in the slab, as was just checked or made so.
                 let start = unsafe { NonNull::new_unchecked(slab.huge_start().add(at)) };
@@ -175,7 +205,6 @@ mod slab {
 }
 
 /// The allocator's memory.
-#[cfg(not(target_os = "linux"))]
 mod heap {
     use super::ALIGN;
 
@@ -218,6 +247,7 @@ mod heap {
 mod tests {
     use super::*;
 
+    /// Writes all of each and reads all of the others: whatever overlaps shows.
     #[test]
     fn buffers_are_zeroed_aligned_and_apart() {
         let sizes = [
@@ -230,38 +260,41 @@ mod tests {
             5,
             (70 << 20) + 3,
             40 << 20,
+            24 << 20,
             40 << 20,
         ];
-        let mut buffers: Vec<Buffer> = sizes.map(Buffer::zeroed).into();
-        for (buffer, size) in buffers.iter().zip(sizes) {
-            assert_eq!(
-                (buffer.len(), buffer.as_ptr() as usize % ALIGN * size.min(1)),
-                (size, 0)
-            );
-            assert!(
-                buffer
-                    .iter()
-                    .step_by(4093)
-                    .chain(buffer.last())
-                    .all(|byte| *byte == 0)
-            );
-        }
-        for (i, buffer) in buffers.iter_mut().enumerate() {
-            let ends = buffer.len().saturating_sub(1);
-            if let Some(first) = buffer.first_mut() {
-                *first = i as u8 + 1;
-                buffer[ends] = i as u8 + 1;
+        for scratch in [false, true] {
+            let make = |len| {
+                if scratch {
+                    Buffer::scratch(len)
+                } else {
+                    Buffer::of_weights(len)
+                }
+            };
+            let mut buffers: Vec<Buffer> = sizes.map(make).into();
+            for (buffer, size) in buffers.iter().zip(sizes) {
+                assert_eq!(buffer.len(), size);
+                assert!(size == 0 || (buffer.as_ptr() as usize).is_multiple_of(ALIGN));
+                assert!(buffer.iter().all(|byte| *byte == 0));
             }
-        }
-        // Dropping some neither frees nor changes what the others hold; what comes next is zero again.
-        buffers.retain(|buffer| buffer.len() != 65 && buffer.len() != 1);
-        let next = Buffer::zeroed(1000);
-        assert!(next.iter().all(|byte| *byte == 0));
-        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
-            let number = sizes.iter().position(|size| *size == buffer.len());
-            let number = number.expect("one of them") as u8 + 1;
-            let both = [buffer[0], buffer[buffer.len() - 1]];
-            assert!(both == [number; 2] || buffer.len() == 40 << 20 && both == [number + 1; 2]);
+            for (i, buffer) in buffers.iter_mut().enumerate() {
+                buffer.fill(i as u8 + 1);
+            }
+            let hold = |i: usize, buffer: &Buffer| buffer.iter().all(|byte| *byte == i as u8 + 1);
+            assert!(
+                buffers
+                    .iter()
+                    .enumerate()
+                    .all(|(i, buffer)| hold(i, buffer))
+            );
+            // Given back one by one, from here and from another thread, they neither free nor change what is left.
+            while let Some(last) = buffers.pop() {
+                assert!(hold(buffers.len(), &last));
+                std::thread::spawn(move || drop(last))
+                    .join()
+                    .expect("no panic");
+                assert!(make(1000).iter().all(|byte| *byte == 0));
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ impl FloatTiles {
         let pairs = cols.div_ceil(2);
         let tiles = rows.div_ceil(TILE);
         let tile_bytes = pairs * 32 * size;
-        let mut numbers = Buffer::zeroed(tiles * tile_bytes);
+        let mut numbers = Buffer::of_weights(tiles * tile_bytes);
         let parts = Parts::new(&mut numbers);
         let per_chunk = PACK_CHUNK_BYTES / tile_bytes.max(1) + 1;
         let chunks = if cols == 0 {

@@ -2,6 +2,8 @@
 //!
 //! An [`Isa`] exists only after this CPU has been asked for it, so a kernel that takes one may use its instructions.
 
+use std::sync::Once;
+
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Isa(Kind);
@@ -60,17 +62,28 @@ pub(crate) enum Level {
 }
 
 impl Isa {
-    /// The best one here, or that which the environment variable `BILLION_ISA` asks for, if this CPU has it: `scalar`, `avx2`,
-    /// `avx-vnni`, `avx512`, `avx512-bf16`; `scalar`, `neon` on 64-bit Arm.
+    /// The best one here, or that which the environment variable `BILLION_ISA` asks for: `scalar`, `avx2`, `avx-vnni`, `avx512`,
+    /// `avx512-bf16`; `scalar`, `neon` on 64-bit Arm. If this CPU has not what is asked for, a line on standard error says so, once.
     pub fn detect() -> Self {
-        let asked = std::env::var("BILLION_ISA").ok();
-        let asked = KINDS
-            .iter()
-            .find(|(kind, word, _)| asked.as_deref() == Some(word) && has(*kind));
-        let best = KINDS.iter().rfind(|(kind, _, _)| has(*kind));
-        asked
-            .or(best)
-            .map_or(Self::scalar(), |(kind, _, _)| Self(*kind))
+        static TOLD: Once = Once::new();
+        let best = Self::available().into_iter().last();
+        let best = best.unwrap_or(Self::scalar());
+        let Ok(asked) = std::env::var("BILLION_ISA") else {
+            return best;
+        };
+        let mut here = KINDS.iter().filter(|(kind, _, _)| has(*kind));
+        if let Some((kind, _, _)) = here.clone().find(|(_, word, _)| *word == asked) {
+            return Self(*kind);
+        }
+        TOLD.call_once(|| {
+            let words: Vec<_> = here.by_ref().map(|(_, word, _)| *word).collect();
+            eprintln!(
+                "BILLION_ISA={asked}: this processor has {}; using {}",
+                words.join(", "),
+                best.name()
+            );
+        });
+        best
     }
 
     /// Every one this CPU has, plainest first.

@@ -50,6 +50,9 @@ fn matmul_together(pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, &mut [
             matrix.cols(),
             y.len()
         );
+        if x.cols() == 0 {
+            y.fill(0.0);
+        }
         let before = tiles;
         tiles += matrix.rows().div_ceil(TILE);
         Job {
@@ -60,7 +63,7 @@ fn matmul_together(pool: &Pool, x: &Activations, outputs: &mut [(&Matrix, &mut [
     });
     let jobs: [Option<Job>; TOGETHER] = std::array::from_fn(|_| jobs.next());
     let job = |index: usize| jobs.get(index).and_then(Option::as_ref);
-    if x.rows() == 0 || tiles == 0 {
+    if x.rows() == 0 || x.cols() == 0 || tiles == 0 {
         return;
     }
     let work = tiles * TILE * x.cols() * x.rows();

@@ -27,11 +27,11 @@ impl<'a, T> Parts<'a, T> {
     /// The first of `len` numbers from `start` on, for writing to some of them.
     ///
     /// # Safety
-    /// Nobody else may use what is written meanwhile.
+    /// Nobody else may use what is written meanwhile, and the caller forms no slice of the range: other parts lie in it.
     ///
     /// # Panics
     /// If the range is outside the slice.
-    pub(crate) unsafe fn from(&self, start: usize, len: usize) -> *mut T {
+    pub(crate) unsafe fn start_of(&self, start: usize, len: usize) -> *mut T {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: the range is inside the borrowed slice.
         unsafe { self.start.add(start) }

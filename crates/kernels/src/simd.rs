@@ -6,7 +6,7 @@
 use crate::activations::twelve::{self, Int12Panel};
 use crate::activations::{self, Int8Panel, PANEL};
 use crate::isa::Level;
-use crate::scalar::blocks::Scheme;
+use crate::scalar::blocks::{self, Scheme};
 use crate::tile_product::{FloatKernel, QuantKernel};
 use crate::tiles::{TileParts, Tiles};
 use crate::{Format, Isa};
@@ -15,10 +15,6 @@ use crate::{Format, Isa};
 use crate::aarch64::neon;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64::{avx2, avx512, avx512_bf16};
-
-/// The formats that lie two integers in a byte and no more.
-#[cfg(target_arch = "x86_64")]
-const FOUR_BITS: [Format; 3] = [Format::Q4_0, Format::Q4_1, Format::Q4_K];
 
 /// Whether matrices are packed into tiles; if not, they stay as in the file for plain Rust.
 pub(crate) fn has_tiles(isa: Isa) -> bool {
@@ -68,16 +64,14 @@ pub(crate) fn float_kernels(isa: Isa, format: Format) -> [FloatKernel; PANEL] {
 
 /// Whether the kernels of a quantized format read activations of twelve bits and not of two int8 lines.
 pub(crate) fn reads_int12(isa: Isa, format: Format) -> bool {
-    match isa.level() {
+    let vnni = match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => FOUR_BITS.contains(&format),
+        Level::Avx512 => true,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => isa.has_avx_vnni() && FOUR_BITS.contains(&format),
-        _ => {
-            let _ = format;
-            false
-        }
-    }
+        Level::Avx2 => isa.has_avx_vnni(),
+        _ => false,
+    };
+    vnni && blocks::scheme(format).is_some_and(|(bits, _, _)| bits == 4)
 }
 
 /// Rows of a panel to twelve bits.

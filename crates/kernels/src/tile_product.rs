@@ -30,7 +30,7 @@ impl Outputs {
     }
 }
 
-/// One tile of quantized weights and one panel of int8 activations.
+/// One tile of quantized weights and one panel of activations in int8.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "only SIMD kernels read operands")
@@ -42,9 +42,10 @@ pub(crate) struct QuantOperands {
     pub supers: *const u8,
     pub x: *const i8,
     pub x_scales: *const f32,
+    /// Null where the kernel reads twelve bits.
     pub x_sums: *const i32,
     pub x_weighted: *const f32,
-    /// Dangling where the format has no offset.
+    /// Null where the format has no offset.
     pub x_corrections: *const i32,
 }
 
@@ -112,6 +113,7 @@ impl<'a> Form<'a> {
     fn of(isa: Isa, matrix: &Tiles, x: &'a Activations) -> Self {
         if crate::simd::reads_int12(isa, matrix.format) {
             let int12 = x.int12();
+            debug_assert!([0, twelve::OFFSET].contains(&matrix.offset));
             return Self {
                 q: &int12.q,
                 block_bytes: twelve::BYTES,
@@ -260,7 +262,7 @@ fn with_outputs(
     let real = TILE.min(rows - tile * TILE);
     if real == TILE {
         // SAFETY: a tile belongs to one chunk, and each of its rows is stored once.
-        let start = unsafe { y.from(at, (width - 1) * rows + TILE) };
+        let start = unsafe { y.start_of(at, (width - 1) * rows + TILE) };
         kernel(Outputs {
             start,
             stride: rows,

@@ -75,18 +75,18 @@ impl Tiles {
             scheme,
             offset,
             blocks,
-            quants: Buffer::zeroed(tiles * blocks * bits as usize * 64),
-            scales: Buffer::zeroed(tiles * blocks * scale_bytes(scheme)),
-            supers: Buffer::zeroed(tiles * (blocks / 8) * super_bytes(scheme)),
+            quants: Buffer::of_weights(tiles * blocks * bits as usize * 64),
+            scales: Buffer::of_weights(tiles * blocks * scale_bytes(scheme)),
+            supers: Buffer::of_weights(tiles * (blocks / 8) * super_bytes(scheme)),
         };
         if tiles == 0 || blocks == 0 {
             return packed;
         }
         let source_bytes = bytes.len() / rows * TILE;
         let (mut quants, mut scales, mut supers) = (
-            std::mem::replace(&mut packed.quants, Buffer::zeroed(0)),
-            std::mem::replace(&mut packed.scales, Buffer::zeroed(0)),
-            std::mem::replace(&mut packed.supers, Buffer::zeroed(0)),
+            std::mem::replace(&mut packed.quants, Buffer::of_weights(0)),
+            std::mem::replace(&mut packed.scales, Buffer::of_weights(0)),
+            std::mem::replace(&mut packed.supers, Buffer::of_weights(0)),
         );
         {
             let (q, s, p) = (

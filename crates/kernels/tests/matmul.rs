@@ -285,17 +285,37 @@ fn bad_numbers_are_not_hidden() {
     let pool = Pool::new(1);
     for isa in Isa::available() {
         for format in Format::ALL {
-            for bad in [f32::NAN, f32::INFINITY] {
-                let (matrix, _) = packed(isa, &pool, format, 3, 256);
-                let mut x = numbers(1, 256);
-                x[77] = bad;
-                let y = product(isa, &pool, &matrix, &x);
-                assert!(
-                    y.iter().all(|y| !y.is_finite()),
-                    "{format} on {}",
-                    isa.name()
-                );
+            let cols = *columns(format).last().expect("not empty");
+            let (matrix, _) = packed(isa, &pool, format, 3, cols);
+            let good = numbers(1, 3 * cols);
+            let expected = product(isa, &pool, &matrix, &good);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for col in [20, cols - 1] {
+                    let mut x = good.clone();
+                    x[cols + col] = bad;
+                    let y = product(isa, &pool, &matrix, &x);
+                    let at = format!("{format} on {}, {bad} at {col}", isa.name());
+                    assert!(y[3..6].iter().all(|y| !y.is_finite()), "{at}");
+                    // Its neighbours in the panel know nothing of it.
+                    assert_eq!((&y[..3], &y[6..]), (&expected[..3], &expected[6..]), "{at}");
+                }
             }
+        }
+    }
+}
+
+#[test]
+fn no_columns_give_zeros() {
+    let pool = Pool::new(1);
+    for isa in Isa::available() {
+        for format in Format::ALL {
+            let matrix = Matrix::pack(isa, &pool, format, 3, 0, &[]).expect("a valid shape");
+            let mut x = Activations::new();
+            x.begin(2, 0);
+            x.finish(isa, &pool, &[&matrix]);
+            let mut y = vec![f32::NAN; 6];
+            matmul(isa, &pool, &x, &mut [(&matrix, &mut y)]);
+            assert_eq!(y, [0.0; 6], "{format} on {}", isa.name());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The left operand of every product: rows of f32, and their int8 form for quantized matrices.
+//! The left operand of every product: rows of f32, and the forms of them that matrices multiply.
 //!
 //! The int8 form writes a row as two lines of int8, which a kernel multiplies apart and joins in integers: a coarse one with one
 //! scale in 32 numbers (`max / 127`, rounded half to even), and a fine one that holds what the coarse one left, in steps
@@ -120,6 +120,13 @@ impl Activations {
                 matrix.rows(),
                 matrix.cols()
             );
+            assert_eq!(
+                matrix.isa(),
+                isa,
+                "a matrix packed for {} reads activations prepared for {}",
+                matrix.isa().name(),
+                isa.name()
+            );
             self.has_pairs |= simd::reads_pairs(matrix.isa(), matrix.format());
             if simd::reads_int12(matrix.isa(), matrix.format()) {
                 self.has_int12 = true;
@@ -186,6 +193,9 @@ impl Activations {
     fn pair(&mut self, isa: Isa, pool: &Pool) {
         let (rows, cols) = (self.rows, self.cols);
         let words = cols.div_ceil(2);
+        if words == 0 {
+            return;
+        }
         self.pairs.resize(rows * words, 0);
         let x = &self.f32;
         each_panel(pool, (rows, cols), &mut self.pairs, &|first, width, out| {
@@ -370,10 +380,10 @@ mod tests {
     fn every_instruction_set_quantizes_alike() {
         let pool = Pool::new(2);
         let (rows, cols) = (11, 96);
-        let bytes = vec![0; 54];
-        let reader = Matrix::pack(Isa::scalar(), &pool, Format::Q4_0, 1, cols, &bytes);
-        let reader = reader.expect("a valid shape");
+        let bytes = vec![0; 66];
         let fill = |isa: Isa| {
+            let reader = Matrix::pack(isa, &pool, Format::Q5_0, 1, cols, &bytes);
+            let reader = reader.expect("a valid shape");
             let mut x = Activations::new();
             for (i, x) in x.begin(rows, cols).iter_mut().enumerate() {
                 // Ties, both signs, a block of zeros, one of numbers too small to divide by.

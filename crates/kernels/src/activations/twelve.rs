@@ -9,12 +9,15 @@
 //!
 //! What it changes beside two full lines is in ARCHITECTURE.md.
 
-use super::{PANEL, PARALLEL_NUMBERS, SMALLEST};
+use super::{PANEL, PARALLEL_NUMBERS};
 use crate::parts::Parts;
 use crate::{Isa, Pool, simd};
 
 /// Largest magnitude of an integer for which all three lines hold numbers of int8: `c` is at most `MOST / 16 + 8`.
 pub(crate) const MOST: i32 = 1904;
+
+/// Largest magnitude of a block below which it counts as zeros, so that its scale can be inverted.
+pub(crate) const SMALLEST: f32 = f32::MIN_POSITIVE * 2048.0;
 
 /// Bytes of a block of 32 numbers: the lines `a`, `b` and `c`, one for each column of a half.
 pub(crate) const BYTES: usize = 48;
@@ -27,7 +30,7 @@ pub(crate) const BYTES: usize = 48;
 pub(crate) const A_BITS: u32 = 4;
 
 /// Weights are offset by this much in the one format that has an offset.
-const OFFSET: i32 = 8;
+pub(crate) const OFFSET: i32 = 8;
 
 /// The form; see the module.
 #[derive(Default)]
@@ -245,6 +248,8 @@ mod tests {
                 // Zeros, numbers too small to divide by, ties.
                 3 => 0.0,
                 5 => 1e-39,
+                6 => 1.5e-36 + i as f32 * 1e-38,
+                8 if i % 2 == 0 => 3e-35,
                 7 if i % 32 == 0 => MOST as f32,
                 7 => (i % 32) as f32 + 0.5,
                 _ => ((i * 7919) % 4099) as f32 - 2048.0,

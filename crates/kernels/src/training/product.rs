@@ -323,7 +323,7 @@ struct Buffers {
 impl Buffers {
     fn new(panels: usize) -> Self {
         Self {
-            panel: Buffer::zeroed(panels * DEPTH * WIDTH * size_of::<u32>()),
+            panel: Buffer::scratch(panels * DEPTH * WIDTH * size_of::<u32>()),
             scratch: vec![0; panel::SCRATCH],
         }
     }

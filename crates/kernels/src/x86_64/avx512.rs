@@ -98,7 +98,7 @@ pub(crate) unsafe fn quantize_panel_12(x: &[f32], cols: usize, out: &mut Int12Pa
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma,avx2")]
 fn quantize_32_in_12(x: &[f32; 32], q: &mut [i8; twelve::BYTES]) -> (f32, i32) {
     let (a, b, top) = load_32(x);
-    let inverse = if top < SMALLEST {
+    let inverse = if top < twelve::SMALLEST {
         0.0
     } else {
         twelve::MOST as f32 / top

@@ -13,7 +13,7 @@ const F32_TOLERANCE: f64 = 1e-4;
 const F16_TOLERANCE: f64 = 0.02;
 /// Where activations are rounded to bf16, by 2^-9 of each at most: the root mean square of the error, relative to the logits'.
 const BF16_TOLERANCE: f64 = 5e-3;
-/// Activations of quantized matrices are rounded to 16 bits, keys and values to 11: relative as above.
+/// Activations of quantized matrices are rounded to 12 or 16 bits, keys and values to 11: relative as above.
 const QUANTIZED_TOLERANCE: f64 = 1e-3;
 
 fn load(tiny: &Tiny, isa: Isa, threads: usize) -> CpuDecoder {
