@@ -617,7 +617,7 @@ fn killed_often() {
     let dir = tempfile::tempdir().unwrap();
     let workbench = open(dir.path());
     let folder = dir.path().join("questions");
-    sums(&folder, 9 * kills);
+    sums(&folder, 30 * kills);
     // File order, and rounds that could stop early but have too few questions to.
     let orders = [None, Some(0.05)];
     let mut state = 2026;
@@ -629,7 +629,7 @@ fn killed_often() {
             ..MmluRequest::default()
         };
         let undisturbed = workbench.bench_mmlu(&request, &mut |_| {}).unwrap();
-        assert_eq!(u64::from(undisturbed.total), 18 * kills);
+        assert_eq!(u64::from(undisturbed.total), 60 * kills);
         let first = latest_run(&workbench);
         let mut other = process(
             "--mmlu",
@@ -640,13 +640,16 @@ fn killed_often() {
         for kill_number in 1..=kills {
             // Two of three while questions are answered, the third anywhere: while it starts, loads or reads.
             let share = u64::from(undisturbed.total) / (kills + 1);
-            if random(&mut state, 3) > 0 {
+            let answering = random(&mut state, 3) > 0;
+            if answering {
                 let until = (kill_number - 1) * share + random(&mut state, share);
                 wait(&workbench, "questions are answered", |job| {
                     u64::from(job.done) >= until
                 });
             }
-            std::thread::sleep(Duration::from_millis(random(&mut state, 400)));
+            // Short enough that the job is not over: a hundred questions and more are answered in a second.
+            let most = if answering { 50 } else { 400 };
+            std::thread::sleep(Duration::from_millis(random(&mut state, most)));
             kill(other.id());
             other.wait().unwrap();
             wait(&workbench, "the job is interrupted", |job| {
