@@ -619,7 +619,7 @@ fn killed_often() {
     let folder = dir.path().join("questions");
     sums(&folder, 30 * kills);
     // File order, and rounds that could stop early but have too few questions to.
-    let orders = [None, Some(0.05)];
+    let orders = [None, Some(0.01)];
     let mut state = 2026;
     for stop_at_half_width in orders.into_iter().take(if full { 2 } else { 1 }) {
         let request = MmluRequest {
